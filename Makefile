@@ -1,0 +1,43 @@
+# make verify   sets up .venv if need be, and runs the whole catalogue
+# make test     sets up .venv if need be, and passes the tests
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+SEED   ?= 0
+
+# The extension's sources and the package's metadata decide whether the environment is current.
+SOURCES := setup.py pyproject.toml $(wildcard src_ext/*)
+
+.PHONY: verify test lint slow wheel clean
+
+verify: $(VENV)/.installed
+	$(BIN)/mcverify verify --seed $(SEED)
+
+test: $(VENV)/.tested
+	$(MAKE) --no-print-directory lint
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+lint: $(VENV)/.tested
+	$(BIN)/ruff check mcverify tests bench setup.py
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+slow: $(VENV)/.tested
+	$(BIN)/python -m pytest -m slow
+
+wheel: $(VENV)/.tested
+	$(BIN)/python -m build --wheel --outdir dist .
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python $(SOURCES)
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.tested: $(VENV)/bin/python $(SOURCES)
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@ $(VENV)/.installed
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info mcverify/*.so src_ext/_native.c

@@ -1,0 +1,72 @@
+"""mcverify: does a wide random neural network behave as theory says, and how sure are we?
+
+The names below are the public face; each is imported when it is first used, so that start-up stays light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "mlp": "mcverify.network",
+    "Network": "mcverify.network",
+    "Dense": "mcverify.layers.dense",
+    "Activation": "mcverify.layers.activation",
+    "Dropout": "mcverify.layers.dropout",
+    "activation": "mcverify.activations",
+    "custom_activation": "mcverify.activations",
+    "phase": "mcverify.theory.phase",
+    "critical_sigma_w2": "mcverify.theory.phase",
+    "load": "mcverify.network_file",
+    "predict": "mcverify.theory.predict",
+    "simulate": "mcverify.simulation.simulate",
+    "verify": "mcverify.verification",
+    "InputError": "mcverify.errors",
+    "Unpredictable": "mcverify.layers.layer",
+}
+
+__all__ = [
+    "Activation",
+    "Dense",
+    "Dropout",
+    "InputError",
+    "Network",
+    "Unpredictable",
+    "__version__",
+    "activation",
+    "critical_sigma_w2",
+    "custom_activation",
+    "load",
+    "mlp",
+    "phase",
+    "predict",
+    "simulate",
+    "verify",
+]
+
+if TYPE_CHECKING:
+    from mcverify.activations import activation, custom_activation
+    from mcverify.errors import InputError
+    from mcverify.layers.activation import Activation
+    from mcverify.layers.dense import Dense
+    from mcverify.layers.dropout import Dropout
+    from mcverify.layers.layer import Unpredictable
+    from mcverify.network import Network, mlp
+    from mcverify.network_file import load
+    from mcverify.simulation.simulate import simulate
+    from mcverify.theory.phase import critical_sigma_w2, phase
+    from mcverify.theory.predict import predict
+    from mcverify.verification import verify
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        return getattr(import_module(_WHERE[name]), name)
+    raise AttributeError(f"module 'mcverify' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

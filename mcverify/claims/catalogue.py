@@ -1,0 +1,30 @@
+"""The catalogue: every claim, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from mcverify.claims import poole2016, schoenholz2017
+from mcverify.claims.claim import Claim
+from mcverify.errors import InputError, nearest
+
+PAPERS = (poole2016, schoenholz2017)
+
+
+def catalogue() -> list[Claim]:
+    """All claims, in the order of the papers."""
+    return [claim for paper in PAPERS for claim in paper.CLAIMS]
+
+
+def select(patterns: Sequence[str]) -> list[Claim]:
+    """The claims whose names match any of the patterns (shell wildcards); all for no pattern.
+
+    Raises InputError for a pattern that matches nothing."""
+    claims = catalogue()
+    names = [c.name for c in claims]
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            known = [*names, *(p.__name__.rpartition(".")[2] + ".*" for p in PAPERS)]
+            raise InputError("claim", pattern, f"matches no claim{nearest(pattern, known)}; see `mcverify claims`")
+    return [c for c in claims if not patterns or any(fnmatchcase(c.name, p) for p in patterns)]

@@ -1,0 +1,89 @@
+"""What a claim is: a published statement made checkable, as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mcverify.network import Network
+from mcverify.simulation.trace import Cotangent, Trace
+
+FloatArray = NDArray[np.float64]
+Verdict = Literal["confirmed", "refuted", "undecided"]
+Mark = Literal["exact", "law", "first order", "limit", "bound", "heuristic"]
+Test = Literal["mean", "residual", "within", "ladder"]
+Networks = Callable[[int], Network]
+Inputs = Callable[[Network], FloatArray]
+Predict = Callable[[Network, FloatArray], FloatArray]
+Measure = Callable[[Trace], FloatArray]
+Labels = Callable[[Network], list[str]]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A simulation made wrong, on the simulated side alone: the prediction keeps the claim's own network.
+
+    network: what is sampled instead; measure: what is done to the sample instead."""
+
+    name: str
+    network: Callable[[Network], Network] | None = None
+    measure: Measure | None = None
+
+
+@dataclass(frozen=True)
+class Rival:
+    """The nearest other theory: what it predicts for the same measurement."""
+
+    name: str
+    predict: Predict
+
+
+def identity(means: FloatArray) -> FloatArray:
+    """The measured means themselves."""
+    return means
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement with everything that decides it.
+
+    networks(width) -> Network, of which `widths` are sampled: one, or at least five for a ladder.
+    inputs(net) -> x (input, n_0).
+    predict(net, x) -> (component,), the claimed value of each component.
+    measure(trace) -> (replicate, m), whose mean over replicates is taken; combine(means) -> (component,).
+    For test "residual": (replicate, component, 3): residual, its variance or square, and the predicted value;
+    the component is then the gain 1 + E residual / E predicted, and `predict` is ones.
+    test: "mean" (at one width), "residual" (one step from the layer below), "within" (at one width,
+    refuted only where the deviation exceeds the margin), "ladder" (intercept at 1/width → 0).
+    one_sided: the prediction is an upper bound.
+    margin: relative to the prediction where `relative`, else in the component's own unit.
+    remainder(net, x) -> (component,): how far the truth may be from the prediction by the claim's account.
+    """
+
+    name: str
+    source: str
+    statement: str
+    mark: Mark
+    networks: Networks
+    widths: tuple[int, ...]
+    inputs: Inputs
+    predict: Predict
+    measure: Measure
+    test: Test
+    margin: float
+    margin_reason: str
+    labels: Labels
+    rival: Rival | None
+    mutants: tuple[Mutant, ...]
+    neighbours: tuple[Mutant, ...] = ()
+    combine: Callable[[FloatArray], FloatArray] = identity
+    remainder: Predict | None = None
+    relative: bool = False
+    one_sided: bool = False
+    order: int = 2
+    cotangent: Cotangent = "independent"
+    expected: Verdict = "confirmed"

@@ -1,0 +1,164 @@
+"""From a claim to evidence: sample its networks, and reduce what is measured to estimates and errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mcverify.claims.claim import Claim, Mutant
+from mcverify.network import Network
+from mcverify.simulation.executor import Progress, chunk_size, in_chunks
+from mcverify.simulation.simulate import choose_engine
+from mcverify.simulation.trace import Plan, trace
+from mcverify.statistics import ladder
+from mcverify.statistics.evidence import Evidence, confirmation_distance
+from mcverify.streams import stream_key
+
+FloatArray = NDArray[np.float64]
+Sizes = dict[int, int]  # width -> replicates
+
+PILOT = 256
+LEAST = 1024  # replicates below which a mean is not yet taken as Gaussian
+_SLACK = 1.3  # the pilot's standard errors are themselves uncertain
+
+
+@dataclass(frozen=True)
+class Run:
+    """How to sample: seed, backend, threads, and a call to make as work is done."""
+
+    seed: int
+    backend: str = "auto"
+    threads: int | None = None
+    progress: Progress | None = None
+
+
+def cost(net: Network) -> int:
+    """Weights generated for one replicate: once forward, and once backward below the output."""
+    sizes = [net.dense(i).fan_in * net.dense(i).fan_out for i in net.maps]
+    return 2 * sum(sizes) - sizes[0]
+
+
+def gather(claim: Claim, run: Run, phase: str, sizes: Sizes, mutant: Mutant | None = None) -> dict[int, FloatArray]:
+    """Every replicate's measurement, width -> (replicate, …). Each width has a stream of its own, so that
+    the estimates of a ladder are independent."""
+    engine, _ = choose_engine("explicit", run.backend, "float32")
+    measure = claim.measure if mutant is None or mutant.measure is None else mutant.measure
+    total = sum(cost(claim.networks(w)) * n for w, n in sizes.items())
+    done = 0
+    out = {}
+    for width, samples in sizes.items():
+        net = claim.networks(width)
+        x = claim.inputs(net)
+        sampled = None if mutant is None or mutant.network is None else mutant.network(net)
+        key = stream_key(run.seed, f"{claim.name}/{width}", phase)
+        plan = Plan(net, x, engine, key, claim.cotangent, sampled=sampled)
+
+        def work(start: int, count: int, plan: Plan = plan) -> FloatArray:
+            with np.errstate(all="ignore"):  # non-finite replicates are named by the verdict
+                return measure(trace(plan, start, count))
+
+        chunk = chunk_size(net, 2 * len(x), 4)
+        parts = []
+        for number, values in in_chunks(work, 0, samples, chunk, run.threads):
+            parts.append(values)
+            done += number * cost(net)
+            if run.progress is not None:
+                run.progress(done, total)
+        out[width] = np.concatenate(parts)
+    return out
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One width's components with their standard errors, (component,) each, from `samples` replicates."""
+
+    value: FloatArray
+    se: FloatArray
+    samples: int
+
+
+def estimate(claim: Claim, values: FloatArray) -> Estimate:
+    """The mean, or the residual gain, of one width's replicates."""
+    n = len(values)
+    with np.errstate(all="ignore"):
+        means = values.mean(axis=0)
+        if claim.test == "residual":
+            residual, variance, mapped = np.moveaxis(means, -1, 0)
+            return Estimate(1 + residual / mapped, np.sqrt(variance / n) / np.abs(mapped), n)
+        covariance = np.atleast_2d(np.cov(values, rowvar=False)) / n
+        jacobian = _jacobian(claim.combine, means, np.sqrt(np.diagonal(covariance)))
+        se = np.sqrt(np.einsum("im,mn,in->i", jacobian, covariance, jacobian))
+        return Estimate(claim.combine(means), se, n)
+
+
+def _jacobian(f: Callable[[FloatArray], FloatArray], at: FloatArray, step: FloatArray) -> FloatArray:
+    """Central differences over a tenth of a standard error: f is smooth on that scale or the delta method
+    would not hold. (component, m)."""
+    columns = []
+    for i, h in enumerate(np.maximum(0.1 * step, 1e-12 * np.abs(at) + 1e-300)):
+        shift = np.zeros_like(at)
+        shift[i] = h
+        columns.append((f(at + shift) - f(at - shift)) / (2 * h))
+    return np.stack(columns, axis=1)
+
+
+def evidence(claim: Claim, values: dict[int, FloatArray]) -> Evidence:
+    """Estimates against the prediction."""
+    net = claim.networks(max(claim.widths))
+    x = claim.inputs(net)
+    prediction = np.atleast_1d(claim.predict(net, x))
+    estimates = {w: estimate(claim, v) for w, v in values.items()}
+    samples = sum(e.samples for e in estimates.values())
+    lack = 1.0
+    if claim.test == "ladder":
+        y, se = (np.array([getattr(e, f) for e in estimates.values()]) for f in ("value", "se"))
+        fitted = ladder.fit(np.array(list(estimates), float), y, se, claim.order)
+        value, error, lack = fitted.intercept, fitted.se, fitted.lack_of_fit
+    else:
+        (only,) = estimates.values()
+        value, error = only.value, only.se
+    margin = np.full(len(prediction), claim.margin) * (np.abs(prediction) if claim.relative else 1.0)
+    remainder = np.zeros(len(prediction)) if claim.remainder is None else claim.remainder(net, x)
+    return Evidence(
+        value, error, prediction, remainder, margin, samples, lack,
+        one_sided=claim.one_sided, within=claim.test == "within",
+    )  # fmt: skip
+
+
+def plan(claim: Claim, pilot: dict[int, FloatArray], budget: float) -> Sizes:
+    """How many replicates of each width confirm a true claim, within `budget` generated weights.
+
+    A function of the pilot and the claim alone. The pilot is not used again, so that the main run is a
+    fixed-size sample."""
+    e = evidence(claim, pilot)
+    room = np.maximum(e.margin - e.remainder, 1e-3 * e.margin)
+    ratio = float(np.nanmax(confirmation_distance(e.components) * e.se / room)) if e.finite else 1.0
+    costs = np.array([cost(claim.networks(w)) for w in pilot], float)
+    share = np.ones(1)
+    if claim.test == "ladder":
+        widths = np.array(list(pilot), float)
+        sd = np.array([np.max(estimate(claim, v).se) * np.sqrt(len(v)) for v in pilot.values()])
+        share = ladder.allocation(widths, np.maximum(sd, 1e-12), costs, claim.order)
+        ratio = _ladder_ratio(claim, pilot, share, e, room)
+    factor = _SLACK * ratio**2 * (1 if claim.test == "ladder" else PILOT)
+    wanted = np.maximum(factor * share, LEAST)
+    scale = min(1.0, budget / float((wanted * costs).sum()))
+    return {w: max(LEAST, int(np.ceil(n * scale))) for w, n in zip(pilot, wanted, strict=True)}
+
+
+def _ladder_ratio(
+    claim: Claim, pilot: dict[int, FloatArray], share: FloatArray, e: Evidence, room: FloatArray
+) -> float:
+    """Standard error of the intercept for one replicate in all, shared as given, over what is allowed."""
+    widths = np.array(list(pilot), float)
+    design = (widths.min() / widths[:, None]) ** np.arange(claim.order + 1)
+    sd = np.stack([estimate(claim, v).se * np.sqrt(len(v)) for v in pilot.values()])
+    worst = 0.0
+    for i in range(e.components):
+        weighted = design * (np.sqrt(share) / np.maximum(sd[:, i], 1e-300))[:, None]
+        se = float(np.sqrt(np.linalg.inv(weighted.T @ weighted)[0, 0]))
+        worst = max(worst, confirmation_distance(e.components) * se / float(room[i]))
+    return worst

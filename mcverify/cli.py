@@ -1,0 +1,209 @@
+"""The command line. Each command imports what it needs when it runs, so that --help is quick.
+
+Exit codes: 0 every verdict as expected · 1 something refuted · 2 unusable input · 3 undecided.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mcverify import __version__
+from mcverify.errors import InputError
+
+if TYPE_CHECKING:
+    from mcverify.network_file import NetworkFile
+
+
+class _Group(click.Group):
+    """Turns unusable input into one line and exit code 2, and an interrupt into exit code 130."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            click.echo(f"mcverify: {error}", err=True)
+            sys.exit(2)
+        except ValueError as error:
+            if type(error).__name__ != "Unpredictable":
+                raise
+            click.echo(f"mcverify: cannot predict: {error}", err=True)
+            sys.exit(2)
+        except BrokenPipeError:
+            sys.stderr.close()
+            sys.exit(141)
+
+
+def _console(stderr: bool = False) -> Any:
+    """The terminal, or a page wide enough for every column where the output is a file or a pipe."""
+    from rich.console import Console
+
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=140)
+
+
+def _seed(_: click.Context, __: click.Parameter, value: str) -> int:
+    """An int, or `random`, which is printed with the result."""
+    if value == "random":
+        import secrets
+
+        return secrets.randbits(63)
+    if not value.isdigit() or int(value) >= 2**64:
+        raise InputError("--seed", value, "must be a whole number from 0 to 2**64 - 1, or 'random'")
+    return int(value)
+
+
+seed_option = click.option("--seed", default="0", callback=_seed, metavar="N|random", help="Seed of every draw [0].")
+backend_option = click.option("--backend", default="auto", help="auto, cpu or reference.")
+threads_option = click.option("--threads", type=click.IntRange(1), help="Threads [all cores].")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main() -> None:
+    """Does a wide random neural network behave as theory says, and how sure are we?"""
+
+
+@main.command()
+@click.argument("what", nargs=-1, metavar="[NET.toml | CLAIM-PATTERN ...]")
+@seed_option
+@click.option("--alpha", type=float, default=1e-3, show_default=True,
+              help="Chance that the whole run refutes anything true, before confirmation.")  # fmt: skip
+@click.option("--budget", type=float, default=4.0, show_default=True,
+              help="Work per claim, in 10^9 generated weights; about two seconds each on two cores.")  # fmt: skip
+@backend_option
+@threads_option
+@click.option("--report", "directory", type=click.Path(file_okay=False, path_type=Path), default="mcverify-report",
+              show_default=True, help="Folder for report.html.")  # fmt: skip
+@json_option
+def verify(
+    what: tuple[str, ...], seed: int, alpha: float, budget: float, backend: str, threads: int | None,
+    directory: Path, as_json: bool,
+) -> None:  # fmt: skip
+    """Verify the whole catalogue, the claims that match a pattern, or your own network."""
+    from mcverify.network_file import DEFAULT_MARGIN
+    from mcverify.report import html, terminal
+    from mcverify.verification import verify as run
+
+    console = _console(stderr=as_json)
+    given = _network_file(what)
+    with terminal.LiveRun(console) as live:
+        report = run(
+            what if given is None else given.net,
+            None if given is None else given.x,
+            margin=DEFAULT_MARGIN if given is None else given.margin,
+            rng=seed, alpha=alpha, budget=budget * 1e9, backend=backend, threads=threads, listener=live,
+        )  # fmt: skip
+    page = html.write(report, directory)
+    if as_json:
+        click.echo(json.dumps(report.to_dict(), indent=2))
+    else:
+        terminal.show(report, console)
+        console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+    sys.exit(report.exit_code)
+
+
+def _network_file(what: tuple[str, ...]) -> NetworkFile | None:
+    """The network file that was named, if it was a file and not claims."""
+    from mcverify.network_file import read
+
+    files = [w for w in what if w.endswith(".toml")]
+    if files and len(what) > 1:
+        raise InputError("verify", " ".join(what), "takes one NET.toml, or claim patterns, not both")
+    return read(files[0]) if files else None
+
+
+@main.command()
+@click.argument("net", metavar="NET.toml")
+@json_option
+def predict(net: str, as_json: bool) -> None:
+    """What theory says of your network, in words and numbers."""
+    from mcverify.network_file import read
+    from mcverify.report import prediction
+
+    given = read(net)
+    if as_json:
+        click.echo(json.dumps(prediction.as_dict(given.net, given.x), indent=2))
+        return
+    prediction.show(given.net, given.x, _console())
+
+
+@main.command()
+@click.argument("net", metavar="NET.toml")
+@click.option("--samples", type=int, default=1000, show_default=True, help="How many networks to sample.")
+@seed_option
+@backend_option
+@click.option("--engine", default="auto", show_default=True, help="auto or explicit.")
+@threads_option
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Store the result as netCDF.")
+@click.option("--replicates", is_flag=True, help="With --out: store every network, not only means.")
+@json_option
+def simulate(
+    net: str, samples: int, seed: int, backend: str, engine: str, threads: int | None, out: Path | None,
+    replicates: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Sample your network many times and hold the means against theory."""
+    from mcverify import results
+    from mcverify.network_file import read
+    from mcverify.report import prediction, terminal
+    from mcverify.simulation.simulate import simulate as run
+
+    if replicates and out is None:
+        raise InputError("--replicates", True, "needs --out FILE")
+    if out is not None and not out.resolve().parent.is_dir():
+        raise InputError("--out", str(out), "must be in a folder that exists")
+    given = read(net)
+    console = _console(stderr=as_json)
+    with terminal.counting(console, "networks") as progress:
+        measured = run(
+            given.net, given.x, samples, seed, engine, backend,
+            replicates=replicates, threads=threads, progress=progress,
+        )  # fmt: skip
+    if out is not None:
+        results.save(measured, out)
+        console.print(f"Stored: {out}", highlight=False)
+    if as_json:
+        click.echo(json.dumps(results.as_dict(measured), indent=2))
+    elif not replicates:
+        prediction.compare(given.net, given.x, measured, console)
+
+
+@main.command()
+@click.argument("activation")
+@click.option("--sigma-w2", type=float, required=True, help="Weights have variance sigma_w2 / fan_in.")
+@click.option("--sigma-b2", type=float, default=0.0, show_default=True, help="Variance of the biases.")
+@click.option("--keep", type=float, default=1.0, show_default=True, help="Dropout's keep probability.")
+@json_option
+def phase(activation: str, sigma_w2: float, sigma_b2: float, keep: float, as_json: bool) -> None:
+    """Fixed points, depth scales and the phase of an activation at (sigma_w2, sigma_b2)."""
+    from dataclasses import asdict
+
+    from mcverify.report import prediction
+    from mcverify.theory.phase import phase as analyse
+
+    found = analyse(activation, sigma_w2=sigma_w2, sigma_b2=sigma_b2, keep=keep)
+    if as_json:
+        click.echo(json.dumps(prediction.finite(asdict(found)), indent=2))
+        return
+    click.echo(prediction.phase_text(found))
+
+
+@main.command()
+@click.argument("pattern", nargs=-1)
+@json_option
+def claims(pattern: tuple[str, ...], as_json: bool) -> None:
+    """List the claims: name, how true, statement and source."""
+    from mcverify.claims.catalogue import select
+
+    chosen = select(pattern)
+    if as_json:
+        keys = ("name", "mark", "statement", "source", "margin", "margin_reason", "expected")
+        click.echo(json.dumps([{k: getattr(c, k) for k in keys} for c in chosen], indent=2))
+        return
+    for c in chosen:
+        click.echo(f"{c.name}  [{c.mark}]\n  {c.statement}\n  {c.source}")

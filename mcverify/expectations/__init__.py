@@ -1,0 +1,1 @@
+"""Expectations of activations: over Gaussian pre-activations (`gaussian`)."""

@@ -1,0 +1,69 @@
+"""Inputs: with a prescribed Gram matrix, at random, or real images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mcverify.errors import InputError
+from mcverify.validate import count
+
+FloatArray = NDArray[np.float64]
+
+
+def checked(x: ArrayLike, input_dim: int) -> FloatArray:
+    """x as a float64 array (input, input_dim). Raises InputError where it is not finite or not that shape."""
+    try:
+        array = np.asarray(x, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError("x", type(x).__name__, f"must be an array of numbers, (inputs, {input_dim})") from None
+    if array.ndim != 2 or array.shape[0] < 1 or array.shape[1] != input_dim:
+        raise InputError("x", f"shape {array.shape}", f"must have shape (inputs, {input_dim}), at least one input")
+    if not np.isfinite(array).all():
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise InputError(f"x{list(where)}", float(array[where]), "must be finite")
+    return array
+
+
+def with_gram(gram: ArrayLike, input_dim: int) -> FloatArray:
+    """Inputs x (input, n_0) with x_a · x_b / n_0 = gram[a, b] to rounding.
+
+    The directions are cosines of different frequency, orthonormal on n_0 points: spread over all units and
+    of both signs. Raises InputError for a matrix that is not symmetric positive semidefinite, or of rank
+    above n_0."""
+    g = np.asarray(gram, dtype=np.float64)
+    count("input_dim", input_dim)
+    if g.ndim != 2 or g.shape[0] != g.shape[1] or not np.isfinite(g).all() or not np.allclose(g, g.T):
+        raise InputError("gram", np.asarray(gram).tolist(), "must be a finite symmetric matrix")
+    values, vectors = np.linalg.eigh(g)
+    floor = 1e-12 * max(1.0, float(values.max()))
+    if values.min() < -floor:
+        raise InputError("gram", g.tolist(), f"must be positive semidefinite; it has the eigenvalue {values.min():g}")
+    keep = values > floor
+    rank = int(keep.sum())
+    if rank > input_dim:
+        raise InputError("gram", f"rank {rank}", f"must have rank at most input_dim = {input_dim}")
+    root = vectors[:, keep] * np.sqrt(values[keep])
+    points = np.pi * (np.arange(input_dim) + 0.5) / input_dim
+    # Frequencies 1, 2, … of the type-II cosine transform; 0, the constant, comes last.
+    frequency = np.roll(np.arange(input_dim), -1)[:rank]
+    frame = np.sqrt(np.where(frequency == 0, 1.0, 2.0))[:, None] * np.cos(frequency[:, None] * points)
+    return np.asarray(root @ frame)
+
+
+def digits(inputs: int) -> FloatArray:
+    """The first handwritten digits that scikit-learn ships, (input, 64), each scaled to ‖x‖²/n_0 = 1.
+
+    Raises InputError where scikit-learn (extra `mcverify[digits]`) is not installed."""
+    count("inputs", inputs)
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise InputError("inputs", "digits", "needs scikit-learn: pip install 'mcverify[digits]'") from None
+    images: NDArray[Any] = load_digits().data.astype(np.float64)
+    if inputs > len(images):
+        raise InputError("inputs", inputs, f"must be at most {len(images)}, the number of images")
+    x = images[:inputs] - images[:inputs].mean(axis=1, keepdims=True)
+    return np.asarray(x / np.sqrt((x**2).mean(axis=1, keepdims=True)))

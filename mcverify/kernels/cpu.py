@@ -1,0 +1,89 @@
+"""The random primitives on the CPU: the same as kernels/reference.py, by the compiled extension.
+
+Single-threaded and without the GIL: callers thread over replicates.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mcverify import _native
+from mcverify.errors import InputError
+from mcverify.kernels.arrays import activate, gram, multiply, slope
+from mcverify.streams import Role, Site, role_number, tiles_per_row
+from mcverify.weights import weight_law
+
+__all__ = [
+    "activate",
+    "draw",
+    "gram",
+    "multiply",
+    "random_matmul",
+    "random_matmul_transpose",
+    "slope",
+    "uniforms",
+    "words",
+]
+
+Array = NDArray[Any]
+
+# What the extension calls uniforms and words (src_ext/mcverify.h).
+_UNIT, _WORDS = 5, 6
+
+
+def _fill(site: Site, role: Role, what: int, rows: int, cols: int, dtype: Any) -> Array:
+    tiles_per_row(rows, cols, dtype)  # refuses another type and too many draws
+    out = np.empty((site.count, rows, cols), dtype=dtype)
+    _native.draw(site.key, site.layer, role_number(role), site.start, what, 0, out)
+    return out
+
+
+def words(site: Site, role: Role, rows: int, cols: int, dtype: Any) -> Array:
+    """(replicate, rows, cols): the word behind each draw, uint32 for float32 and uint64 for float64."""
+    bits = np.uint32 if np.dtype(dtype) == np.float32 else np.uint64
+    return _fill(site, role, _WORDS, rows, cols, dtype).view(bits)
+
+
+def uniforms(site: Site, role: Role, rows: int, cols: int, dtype: Any) -> Array:
+    """(replicate, rows, cols) uniforms in (0, 1): never 0; 1 when the last value rounds up to it."""
+    return _fill(site, role, _UNIT, rows, cols, dtype)
+
+
+def draw(site: Site, role: Role, law: str, rows: int, cols: int, dtype: Any) -> Array:
+    """(replicate, rows, cols) draws of unit variance."""
+    row = weight_law(law)
+    if not row.independent:
+        tiles_per_row(rows, cols, dtype)
+        identity = np.eye(cols, dtype=dtype)[None]
+        return np.ascontiguousarray(random_matmul(site, role, law, rows, identity).swapaxes(1, 2))
+    return _fill(site, role, row.code, rows, cols, dtype)
+
+
+def _map(site: Site, role: Role, law: str, n_to: int, name: str, x: Array, transposed: bool) -> Array:
+    x = np.ascontiguousarray(x)
+    if x.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise InputError(f"{name}.dtype", str(x.dtype), "must be float32 or float64")
+    if x.ndim != 3 or x.shape[0] not in (1, site.count):
+        raise InputError(f"{name}.shape", x.shape, f"must be ({site.count} or 1, columns, units)")
+    n_out, n_in = (x.shape[2], n_to) if transposed else (n_to, x.shape[2])
+    code, independent = weight_law(law).code, weight_law(law).independent
+    if independent:
+        tiles_per_row(n_out, n_in, x.dtype)
+    else:  # the smaller side counts the Gaussian vectors, the larger is their length
+        tiles_per_row(min(n_out, n_in), max(n_out, n_in), x.dtype)
+    y = np.empty((site.count, x.shape[1], n_to), dtype=x.dtype)
+    _native.random_matmul(site.key, site.layer, role_number(role), site.start, code, x, y, transposed)
+    return y
+
+
+def random_matmul(site: Site, role: Role, law: str, n_out: int, x: Array) -> Array:
+    """y[r, c, i] = Σ_j w[r, i, j] x[r, c, j] with w = draw(site, role, law, n_out, n_in)."""
+    return _map(site, role, law, n_out, "x", x, transposed=False)
+
+
+def random_matmul_transpose(site: Site, role: Role, law: str, n_in: int, d: Array) -> Array:
+    """z[r, c, j] = Σ_i w[r, i, j] d[r, c, i] with w = draw(site, role, law, n_out, n_in)."""
+    return _map(site, role, law, n_in, "d", d, transposed=True)

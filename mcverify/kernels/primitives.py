@@ -1,0 +1,42 @@
+"""The primitives a backend supplies; layers and random maps are written over these and nothing else.
+
+Arrays are (replicate, columns, units), units contiguous; a leading 1 broadcasts over replicates.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mcverify.activations import Activation
+from mcverify.streams import Role, Site
+
+
+class Kernels(Protocol):
+    """A backend: reference (NumPy, the specification) or cpu (the compiled extension)."""
+
+    def draw(self, site: Site, role: Role, law: str, rows: int, cols: int, dtype: Any) -> NDArray[Any]:
+        """(replicate, rows, cols) unit-variance draws of a law."""
+
+    def uniforms(self, site: Site, role: Role, rows: int, cols: int, dtype: Any) -> NDArray[Any]:
+        """(replicate, rows, cols) uniforms in (0, 1)."""
+
+    def random_matmul(self, site: Site, role: Role, law: str, n_out: int, x: NDArray[Any]) -> NDArray[Any]:
+        """y[r, c, i] = Σ_j w[r, i, j] x[r, c, j]."""
+
+    def random_matmul_transpose(self, site: Site, role: Role, law: str, n_in: int, d: NDArray[Any]) -> NDArray[Any]:
+        """z[r, c, j] = Σ_i w[r, i, j] d[r, c, i], the same w."""
+
+    def activate(self, phi: Activation, h: NDArray[Any]) -> NDArray[Any]:
+        """φ(h)."""
+
+    def slope(self, phi: Activation, h: NDArray[Any]) -> NDArray[Any]:
+        """φ′(h)."""
+
+    def multiply(self, a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+        """a · b, broadcasting."""
+
+    def gram(self, a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
+        """(replicate, columns, columns): Σ_i a_i b_i in float64, whatever the activations use."""

@@ -1,0 +1,84 @@
+"""The activation layer: φ applied to every unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mcverify import activations
+from mcverify.expectations import gaussian
+from mcverify.layers.layer import BoolArray, Grad, Layer, Signal, State, Unpredictable
+from mcverify.random_map.engine import Engine
+from mcverify.streams import Site
+
+
+@dataclass(frozen=True)
+class Activation(Layer):
+    """x = φ(h). `phi` is a name ("tanh", "leaky_relu(0.2)") or an Activation of mcverify.activations."""
+
+    phi: activations.Activation
+
+    elementwise = True
+
+    def __init__(self, phi: str | activations.Activation) -> None:
+        object.__setattr__(self, "phi", activations.activation(phi))
+
+    def shape(self, in_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return in_shape
+
+    def propagate(self, state: State) -> State:
+        """E φ(u_a) φ(u_b) under N(0, S) (Poole et al. 2016, eqs. 3 and 5).
+
+        Exact where S is the whole law: at the first map, whose Ĝ is not random, and afterwards wherever
+        the expectation is linear in S, so that averaging over the random Ĝ changes nothing: the diagonal
+        of positively homogeneous φ, and all of a linear one."""
+        self._needs_gaussian(state)
+        cov = self._expect(gaussian.covariance, gaussian.second_moment, state)
+        return State(cov, "unknown", False, state.exact & self._exact(state))
+
+    def pull_back(self, state: State, grad: Grad) -> Grad:
+        """Elementwise E φ′(u_a) φ′(u_b) (Schoenholz et al. 2017, eq. 10): a limit, but for linear φ, and on
+        the diagonal for positively homogeneous φ with independent Gaussian weights (Hanin 2018)."""
+        self._needs_gaussian(state)
+        factor = self._expect(gaussian.derivative_covariance, gaussian.derivative_second_moment, state)
+        linear = np.full(grad.exact.shape, self._is_linear)
+        homogeneous = np.eye(len(state.cov), dtype=bool) & (self.phi.slopes is not None and state.law == "gaussian")
+        return Grad(grad.cov * factor, grad.exact & (linear | homogeneous))
+
+    @property
+    def _is_linear(self) -> bool:
+        return self.phi.slopes is not None and self.phi.slopes[0] == self.phi.slopes[1]
+
+    def _exact(self, state: State) -> BoolArray:
+        if state.law == "gaussian" and state.fixed:
+            return np.ones(state.cov.shape, bool)
+        return np.eye(len(state.cov), dtype=bool) & (self.phi.slopes is not None) | self._is_linear
+
+    def _needs_gaussian(self, state: State) -> None:
+        if state.law not in ("gaussian", "symmetric"):
+            what = "the inputs themselves" if state.law == "input" else "the image of another nonlinearity"
+            raise Unpredictable(
+                f"activation {self.phi.name} acts on {what}, whose law is not Gaussian; put a random map before it"
+            )
+
+    @staticmethod
+    def _pairs(state: State) -> tuple[Any, Any, Any]:
+        q = state.q
+        return q[:, None], state.cov, q[None, :]
+
+    def _expect(self, pair: Any, single: Any, state: State) -> Any:
+        """The B × B expectations, the diagonal by its own one-dimensional form."""
+        out = np.array(pair(self.phi, *self._pairs(state)).value)
+        np.fill_diagonal(out, single(self.phi, state.q).value)
+        return out
+
+    def forward(self, engine: Engine, x: Signal, site: Site) -> tuple[Signal, Any]:
+        return engine.kernels.activate(self.phi, x), x
+
+    def tangent(self, engine: Engine, saved: Any, dx: Signal) -> Signal:
+        return engine.kernels.multiply(dx, engine.kernels.slope(self.phi, saved)[:, None])
+
+    def backward(self, engine: Engine, saved: Any, dy: Signal) -> Signal:
+        return self.tangent(engine, saved, dy)

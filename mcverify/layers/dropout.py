@@ -1,0 +1,53 @@
+"""Dropout with independent masks: x̃ = x · m / ρ, m ~ Bernoulli(ρ), a mask for each input and unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mcverify.layers.layer import FloatArray, Grad, Layer, Signal, State
+from mcverify.random_map.engine import Engine
+from mcverify.streams import Role, Site
+from mcverify.validate import between
+
+
+@dataclass(frozen=True)
+class Dropout(Layer):
+    """Keeps each unit of each input with probability `keep`; both passes carry the same mask."""
+
+    keep: float
+
+    elementwise = True
+
+    def __post_init__(self) -> None:
+        between("keep", self.keep, 0.0, 1.0, open_low=True)
+
+    def shape(self, in_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return in_shape
+
+    def propagate(self, state: State) -> State:
+        """The diagonal gains 1/ρ, cross terms nothing (Schoenholz et al. 2017, §5): exact wherever S is.
+
+        A masked signal is neither Gaussian nor the input."""
+        return replace(state, cov=self._diagonal_gain(state.cov), law="unknown", fixed=False)
+
+    def pull_back(self, state: State, grad: Grad) -> Grad:
+        return replace(grad, cov=self._diagonal_gain(grad.cov))
+
+    def _diagonal_gain(self, cov: FloatArray) -> FloatArray:
+        return cov * np.where(np.eye(len(cov), dtype=bool), 1.0 / self.keep, 1.0)
+
+    def forward(self, engine: Engine, x: Signal, site: Site) -> tuple[Signal, Any]:
+        rows = int(np.prod(x.shape[1:-1]))
+        u = engine.kernels.uniforms(site, Role.MASK, rows, x.shape[-1], x.dtype)
+        mask = (u < self.keep).astype(x.dtype).reshape(u.shape[0], *x.shape[1:])
+        mask *= x.dtype.type(1.0 / self.keep)
+        return engine.kernels.multiply(x, mask), mask
+
+    def tangent(self, engine: Engine, saved: Any, dx: Signal) -> Signal:
+        return engine.kernels.multiply(dx, saved[:, None])
+
+    def backward(self, engine: Engine, saved: Any, dy: Signal) -> Signal:
+        return self.tangent(engine, saved, dy)

@@ -1,0 +1,104 @@
+"""What a layer is: its parameters, how its statistics move (theory), and how to sample it (simulation).
+
+Signals are held units-last. The arrays of a sampling run are
+
+    signal     (replicate, input, *positions, units)
+    tangents   (replicate, direction, input, *positions, units)
+    cotangents (replicate, direction, input, *positions, units)
+
+so that every random map sees contiguous units and any number of columns. In theory a signal is its
+second moment over columns, a column being an (input, *position):
+
+    State.cov  (input, *positions, input, *positions):  E (1/n) Σ_i s_ia s_ib
+    Grad.cov   the same shape:                          E Σ_i δ_ia δ_ib   (a sum over units, not a mean)
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mcverify.random_map.engine import Engine
+from mcverify.streams import Site
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+Signal = NDArray[Any]
+
+Law = Literal["input", "gaussian", "symmetric", "unknown"]
+
+
+@dataclass(frozen=True)
+class State:
+    """Second moments of a signal, what is known of its law, and which entries are exact at finite width.
+
+    law: "input", the given points themselves; "gaussian", units i.i.d. N(0, Ĝ) given the layer below;
+    "symmetric", units sign-symmetric and Gaussian only in the limit (weights of another law);
+    "unknown", the image of a nonlinearity.
+    fixed: Ĝ is not random, which holds for the first map's output alone.
+    exact: per entry of cov, true where the expectation holds at every finite width.
+    """
+
+    cov: FloatArray
+    law: Law
+    fixed: bool
+    exact: BoolArray
+
+    @staticmethod
+    def of_inputs(x: FloatArray) -> State:
+        """The state of inputs x (input, n_0)."""
+        cov = x @ x.T / x.shape[-1]
+        return State(cov, "input", True, np.ones(cov.shape, bool))
+
+    @property
+    def q(self) -> FloatArray:
+        """The diagonal of cov, (input,)."""
+        return np.diagonal(self.cov).copy()
+
+
+@dataclass(frozen=True)
+class Grad:
+    """Second moments of ∂E/∂signal, summed over units, and which entries are exact at finite width."""
+
+    cov: FloatArray
+    exact: BoolArray
+
+
+class Unpredictable(ValueError):
+    """A layer met a state that its theory cannot treat; the message says which, why, and what to do."""
+
+
+@dataclass(frozen=True)
+class Layer(ABC):
+    """A frozen record of parameters with six methods; `sites` is how many addresses its draws take."""
+
+    sites = 1
+    elementwise = False  # acts on each unit alone, so that a cotangent is placed below it
+
+    @abstractmethod
+    def shape(self, in_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The output shape (*positions, units) for an input shape; InputError where it does not fit."""
+
+    @abstractmethod
+    def propagate(self, state: State) -> State:
+        """The output's state. Raises Unpredictable for a state that the layer's theory cannot treat."""
+
+    @abstractmethod
+    def pull_back(self, state: State, grad: Grad) -> Grad:
+        """Gradient moments at the input, from the state at the input and gradient moments at the output."""
+
+    @abstractmethod
+    def forward(self, engine: Engine, x: Signal, site: Site) -> tuple[Signal, Any]:
+        """(output, saved): one fresh layer for each replicate of the site, applied to x."""
+
+    @abstractmethod
+    def tangent(self, engine: Engine, saved: Any, dx: Signal) -> Signal:
+        """Directional derivatives of the sampled layer: tangents at the output."""
+
+    @abstractmethod
+    def backward(self, engine: Engine, saved: Any, dy: Signal) -> Signal:
+        """Cotangents at the input of the sampled layer, from cotangents at its output."""

@@ -1,0 +1,190 @@
+"""Networks in TOML files: read with every key checked, and written.
+
+[network]                       [[layer]]                 [inputs]            # optional
+architecture = "mlp"            type = "dense"            gram = [[1.0, 0.5], [0.5, 1.0]]
+input_dim = 64            or    fan_in = 64         and   # or: digits = 4
+widths = [256, 256]             fan_out = 256             # or: values = [[…], …]
+activation = "tanh"             [[layer]]
+sigma_w2 = 1.5                  type = "activation"       [verify]            # optional
+sigma_b2 = 0.05                 phi = "tanh"              margin = 0.005
+"""
+
+from __future__ import annotations
+
+import inspect
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mcverify import inputs
+from mcverify.errors import InputError, nearest
+from mcverify.layers.activation import Activation
+from mcverify.layers.dense import Dense
+from mcverify.layers.dropout import Dropout
+from mcverify.layers.layer import Layer
+from mcverify.network import Network, mlp
+from mcverify.validate import between, count
+
+FloatArray = NDArray[np.float64]
+Table = dict[str, Any]
+
+LAYERS: dict[str, Callable[..., Layer]] = {"dense": Dense, "activation": Activation, "dropout": Dropout}
+DEFAULT_GRAM = [[1.0, 0.5], [0.5, 1.0]]
+DEFAULT_MARGIN = 0.005
+
+
+@dataclass(frozen=True)
+class NetworkFile:
+    """What a file says: the network, its inputs (input, n_0), and the margin in per-layer gain."""
+
+    net: Network
+    x: FloatArray
+    margin: float = DEFAULT_MARGIN
+
+
+def read(path: str | Path) -> NetworkFile:
+    """Read a network file.
+
+    Raises InputError naming the key, its value and what is allowed, with the nearest right key."""
+    return parse(_toml(Path(path)), name=Path(path).stem)
+
+
+def load(path: str | Path) -> Network:
+    """The network of a file (see `read` for its inputs)."""
+    return read(path).net
+
+
+def _toml(path: Path) -> Table:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError("file", str(path), "no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError("file", str(path), f"cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError("file", str(path), f"is not valid TOML: {error}") from None
+
+
+def parse(document: Table, name: str = "network") -> NetworkFile:
+    """A NetworkFile from the tables of a TOML document."""
+    _keys("", document, ["network", "layer", "inputs", "verify"])
+    if ("network" in document) == ("layer" in document):
+        raise InputError("file", sorted(document), "must have either a [network] table or [[layer]] tables")
+    net = _constructed(document["network"], name) if "network" in document else _listed(document["layer"], name)
+    verify = _table("verify", document.get("verify", {}))
+    _keys("verify", verify, ["margin"])
+    margin = verify.get("margin", DEFAULT_MARGIN)
+    between("verify.margin", margin, 0.0, 1.0, open_low=True)
+    return NetworkFile(net, _inputs(document.get("inputs", {}), net.input_dim), float(margin))
+
+
+def _table(where: str, value: Any) -> Table:
+    if not isinstance(value, dict):
+        raise InputError(where, value, "must be a table")
+    return value
+
+
+def _keys(where: str, table: Table, known: list[str]) -> None:
+    for key in table:
+        if key not in known:
+            field = f"{where}.{key}" if where else key
+            raise InputError(field, table[key], f"unknown key; allowed: {', '.join(known)}{nearest(key, known)}")
+
+
+def _required(where: str, table: Table, keys: list[str]) -> None:
+    for key in keys:
+        if key not in table:
+            raise InputError(f"{where}.{key}", None, "is required")
+
+
+def _constructed(table: Any, name: str) -> Network:
+    table = dict(_table("network", table))
+    kind = table.pop("architecture", "mlp")
+    if kind != "mlp":
+        raise InputError("network.architecture", kind, f"allowed: mlp{nearest(str(kind), ['mlp'])}")
+    known = [p for p in inspect.signature(mlp).parameters if p != "name"]
+    _keys("network", table, ["architecture", *known, "width", "depth"])
+    if "width" in table or "depth" in table:
+        if "widths" in table:
+            raise InputError("network.widths", table["widths"], "give either widths, or width and depth")
+        _required("network", table, ["width", "depth"])
+        count("network.depth", table["depth"])
+        table["widths"] = [table.pop("width")] * table.pop("depth")
+    _required("network", table, ["input_dim", "widths", "activation"])
+    return _prefixed("network", lambda: mlp(**table, name=name))
+
+
+def _listed(tables: Any, name: str) -> Network:
+    if not isinstance(tables, list):
+        raise InputError("layer", tables, "must be a list of tables: write [[layer]]")
+    layers = []
+    for i, given in enumerate(tables):
+        where = f"layer[{i}]"
+        table = dict(_table(where, given))
+        kind = table.pop("type", None)
+        if kind not in LAYERS:
+            raise InputError(f"{where}.type", kind, f"allowed: {', '.join(LAYERS)}{nearest(str(kind), list(LAYERS))}")
+        make = LAYERS[kind]
+        parameters = inspect.signature(make).parameters
+        _keys(where, table, ["type", *parameters])
+        _required(where, table, [k for k, p in parameters.items() if p.default is p.empty])
+        layers.append(_prefixed(where, lambda make=make, table=table: make(**table)))  # type: ignore[misc]
+    return Network(layers, name)
+
+
+def _prefixed(where: str, make: Callable[[], Any]) -> Any:
+    """Make something, and let an error's field say which table it stands in."""
+    try:
+        return make()
+    except InputError as error:
+        raise InputError(f"{where}.{error.field}", error.value, error.allowed) from None
+
+
+def _inputs(table: Any, input_dim: int) -> FloatArray:
+    table = _table("inputs", table)
+    _keys("inputs", table, ["gram", "digits", "values"])
+    if len(table) > 1:
+        raise InputError("inputs", sorted(table), "give one of gram, digits, values")
+    if "digits" in table:
+        if input_dim != 64:
+            raise InputError("network.input_dim", input_dim, "must be 64 for the digits, images of 8 × 8")
+        return _prefixed("inputs", lambda: inputs.digits(table["digits"]))
+    if "values" in table:
+        return _prefixed("inputs", lambda: inputs.checked(table["values"], input_dim))
+    gram = table.get("gram", DEFAULT_GRAM)
+    return _prefixed("inputs", lambda: inputs.with_gram(gram, input_dim))
+
+
+def dumps(net: Network) -> str:
+    """The network as TOML text, a [[layer]] table for each layer; `parse` reads it back.
+
+    Raises InputError for an activation of the user's own, which text cannot carry."""
+    from mcverify.activations import activation
+
+    names = {kind: name for name, kind in LAYERS.items()}
+    blocks = []
+    for i, layer in enumerate(net.layers):
+        lines = ["[[layer]]", f'type = "{names[type(layer)]}"']
+        for f in fields(layer):
+            value = getattr(layer, f.name)
+            if isinstance(layer, Activation):
+                value = layer.phi.name
+                try:
+                    activation(value)
+                except InputError:
+                    allowed = "a custom activation cannot be written to TOML"
+                    raise InputError(f"layer[{i}].phi", value, allowed) from None
+            lines.append(f"{f.name} = {_toml_value(value)}")
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, str):
+        return f'"{value}"'
+    return repr(float(value)) if isinstance(value, float | np.floating) else str(int(value))

@@ -1,0 +1,62 @@
+"""The explicit sampler: every weight is drawn, and none is stored.
+
+Weights are regenerated from their addresses in each pass, so memory is O(units × columns) and the
+backward pass sees the weights of the forward pass. `untied` gives the backward pass weights of its own:
+the independence assumption of the mean-field literature, made real so that it can be measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mcverify.kernels.primitives import Kernels
+from mcverify.random_map.engine import Engine, Map
+from mcverify.streams import Role, Site
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What the explicit sampler remembers of a map: its law and its address."""
+
+    map: Map
+    site: Site
+
+
+def _gain(m: Map, dtype: np.dtype[Any]) -> Any:
+    """√(sigma_w2 / fan_in) as a scalar of the activations' type, so that no product is promoted."""
+    return dtype.type(np.sqrt(m.sigma_w2 / m.fan_in))
+
+
+def apply(kernels: Kernels, m: Map, x: NDArray[Any], site: Site) -> tuple[NDArray[Any], Drawn]:
+    """W x + b for a fresh (W, b) per replicate. x (replicate or 1, columns, fan_in)."""
+    y = kernels.random_matmul(site, Role.WEIGHT, m.law, m.fan_out, x)
+    y *= _gain(m, x.dtype)
+    if m.sigma_b2 > 0:
+        bias = kernels.draw(site, Role.BIAS, "gaussian", 1, m.fan_out, x.dtype)
+        y += bias * x.dtype.type(np.sqrt(m.sigma_b2))
+    return y, Drawn(m, site)
+
+
+def apply_tangent(kernels: Kernels, saved: Drawn, dx: NDArray[Any]) -> NDArray[Any]:
+    """W dx with the W of the forward pass; the bias does not move."""
+    dy = kernels.random_matmul(saved.site, Role.WEIGHT, saved.map.law, saved.map.fan_out, dx)
+    dy *= _gain(saved.map, dx.dtype)
+    return dy
+
+
+def apply_transpose(kernels: Kernels, saved: Drawn, dy: NDArray[Any], role: Role = Role.WEIGHT) -> NDArray[Any]:
+    """Wᵀ dy with the W of the forward pass, or with weights of its own under role BACKWARD_WEIGHT."""
+    dx = kernels.random_matmul_transpose(saved.site, role, saved.map.law, saved.map.fan_in, dy)
+    dx *= _gain(saved.map, dy.dtype)
+    return dx
+
+
+def engine(kernels: Kernels, dtype: np.dtype[Any], *, tied: bool = True) -> Engine:
+    """The explicit engine over a backend's kernels; tied=False draws fresh weights for the backward pass."""
+    transpose = apply_transpose if tied else partial(apply_transpose, role=Role.BACKWARD_WEIGHT)
+    return Engine("explicit", kernels, apply, apply_tangent, transpose, dtype)

@@ -1,0 +1,262 @@
+"""A run as one web page: what was claimed, what was measured, what follows; and the same as JSON.
+
+The page needs nothing but itself: its style, its plots and its words are in one file.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mcverify.errors import InputError
+from mcverify.report import plots
+from mcverify.report.plots import number
+
+if TYPE_CHECKING:
+    from mcverify.verification import Report, Result
+
+VERDICTS = (
+    ("confirmed", "the data exclude any deviation larger than the claim's margin"),
+    ("refuted", "the data exclude agreement with the claim, and did so again with fresh random networks"),
+    ("undecided", "neither could be shown; the claim says why, and how many networks would settle it"),
+)
+MARKS = {
+    "exact": "holds at every width, not only for wide networks",
+    "law": "states the whole distribution, not only its mean",
+    "first order": "holds up to terms of the order of 1/width squared",
+    "limit": "holds as the widths grow without bound; a network of finite width departs from it by about 1/width",
+    "bound": "states a limit that is not to be exceeded, not a value",
+    "heuristic": "an approximation whose error nobody has bounded",
+}
+SIGN = {"confirmed": "✓", "refuted": "✗", "undecided": "?"}
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A line of a claim's section: what it is, what it says, and whether to set it as code."""
+
+    term: str
+    text: str
+    code: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """A component in words: label, measured ± its standard error, and the numbers it is held against."""
+
+    label: str
+    measured: str
+    prediction: str
+    margin: str
+    mde: str
+    distance: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A claim as the page shows it. worst: its row of the summary, where it has components."""
+
+    anchor: str
+    result: Result
+    worst: Row | None
+    facts: list[Fact]
+    rows: list[Row]
+    plot: plots.Plot | None
+    networks: str
+
+
+def write(report: Report, directory: Path) -> Path:
+    """Write report.html and report.json into a folder, made if need be, and return the page's path.
+
+    In report.json a number that is not finite is null, or `infinity` in words.
+    Raises InputError where the folder cannot be written."""
+    from mcverify.report.prediction import finite
+
+    page = directory / "report.html"
+    data = json.dumps(finite(report.to_dict()), indent=2, ensure_ascii=False)
+    text = render(report)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "report.json").write_text(data + "\n", encoding="utf-8")
+        page.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError("report", str(directory), f"must be a folder that can be written ({error.strerror})") from None
+    return page
+
+
+def render(report: Report) -> str:
+    """The page."""
+    from jinja2 import Environment, PackageLoader
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("mcverify", "report/templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    sections = [_section(report, i, r) for i, r in enumerate(report.results)]
+    counts = [(v, sum(r.verdict == v for r in report.results), meaning) for v, meaning in VERDICTS]
+    return environment.get_template("report.html.j2").render(
+        report=report, sections=sections, counts=counts, outcome=outcome(report), sign=SIGN, svg=Markup,
+        astray=[s for s in sections if not s.result.as_expected], facts=_provenance(report),
+    )  # fmt: skip
+
+
+def outcome(report: Report) -> list[str]:
+    """What came out: a sentence on the network if there is one, and the counts."""
+    count = len(report.results)
+    if not count:
+        return ["No claim was measured."]
+    verdicts = [r.verdict for r in report.results]
+    told = ", ".join(f"{verdicts.count(v)} {v}" for v, _ in VERDICTS if v in verdicts)
+    astray = sum(not r.as_expected for r in report.results)
+    expected = f"{astray} not as expected" if astray else "every verdict as expected"
+    counts = f"{count} claim{'s' * (count != 1)}: {told}; {expected}."
+    return [report.sentence, counts] if report.sentence else [counts]
+
+
+def measured(value: float, se: float) -> str:
+    """`0.9989 ± 0.0015`: to the second digit of the standard error."""
+    if not math.isfinite(value) or not math.isfinite(se) or se <= 0:
+        return f"{number(value, 6)} ± {number(se, 2)}"
+    places = 1 - math.floor(math.log10(se))
+    if 0 <= places <= 7 and abs(value) < 1e7:
+        return f"{value:.{places}f} ± {se:.{places}f}".replace("-", "−")
+    return f"{number(value, 6)} ± {number(se, 2)}"
+
+
+def predicted(value: float, se: float) -> str:
+    """A prediction to one digit more than the estimate beside it, so that rounding hides no deviation."""
+    if not (math.isfinite(value) and math.isfinite(se)) or se <= 0:
+        return number(value, 6)
+    places = 2 - math.floor(math.log10(se))
+    if not 0 <= places <= 8 or abs(value) >= 1e7:
+        return number(value, 6)
+    return number(round(value, places) + 0.0, 12)
+
+
+def p_text(p: float) -> str:
+    """A p-value in words."""
+    return "p\u00a0<\u00a01e−300" if 0 <= p < 1e-300 else f"p\u00a0=\u00a0{number(p, 2)}"
+
+
+def spread(values: Iterable[float], digits: int = 3) -> str:
+    """One number where all agree, else the smallest and the largest."""
+    known = [v for v in values if math.isfinite(v)]
+    if not known:
+        return "undefined"
+    low, high = number(min(known), digits), number(max(known), digits)
+    return low if low == high else f"{low} to {high}"
+
+
+def distances(r: Result, values: list[float]) -> list[float]:
+    """values − prediction in margins, per component; NaN where that is undefined."""
+    pairs = zip(values, r.prediction, r.margin, strict=False)
+    return [(v - p) / m if m and math.isfinite(v - p) else math.nan for v, p, m in pairs]
+
+
+def worst(r: Result) -> int | None:
+    """The component farthest from its prediction, in margins; an undefined one before any other."""
+    gaps = [abs(d) if math.isfinite(d) else math.inf for d in distances(r, r.estimate)]
+    return gaps.index(max(gaps)) if gaps else None
+
+
+def command(report: Report, r: Result) -> str:
+    """What to type to see this claim's verdict again."""
+    if r.name.startswith("network."):
+        typed = str(report.provenance.get("command", "")) or "not recorded"
+        return re.sub(r"--seed[ =]random\b", f"--seed {report.seed}", typed)
+    from mcverify.verification import ALPHA, BUDGET
+
+    words = ["mcverify", "verify", r.name, "--seed", str(report.seed)]
+    if report.alpha != ALPHA:
+        words += ["--alpha", f"{report.alpha!r}"]
+    budget, backend = report.provenance.get("budget", BUDGET), str(report.provenance.get("backend", "auto"))
+    if budget != BUDGET:
+        words += ["--budget", f"{float(budget) / 1e9!r}"]
+    if backend != "auto":
+        words += ["--backend", backend]
+    return shlex.join(words)
+
+
+def _section(report: Report, index: int, r: Result) -> Section:
+    rows = _rows(r)
+    at = worst(r)
+    return Section(
+        anchor=f"claim-{index + 1}", result=r, worst=None if at is None else rows[at], facts=_facts(report, r),
+        rows=rows, plot=plots.draw(r), networks=f"{sum(r.samples.values()):,}",
+    )  # fmt: skip
+
+
+def _rows(r: Result) -> list[Row]:
+    columns = zip(r.labels, r.estimate, r.se, r.prediction, r.margin, r.mde, distances(r, r.estimate), strict=True)
+    return [
+        Row(label, measured(e, se), predicted(p, se), number(m, 3), number(mde, 2), number(d, 2))
+        for label, e, se, p, m, mde, d in columns
+    ]
+
+
+def _facts(report: Report, r: Result) -> list[Fact]:
+    """Everything about a claim but its numbers."""
+    return [
+        Fact("Source", r.source),
+        Fact("How true", f"{r.mark}: {MARKS.get(r.mark, 'a kind of claim without a description')}."),
+        Fact("Network", r.network),
+        Fact("Margin", f"{spread(r.margin)}: {r.margin_reason}."),
+        Fact("Rival", _rival(r)),
+        Fact("Evidence", _evidence(report, r)),
+        Fact("Networks sampled", _sampled(r)),
+        Fact("To repeat it", command(report, r), code=True),
+    ]
+
+
+def _rival(r: Result) -> str:
+    """The rival's name and its distance where the two theories differ most."""
+    if not r.rival_name:
+        return "none named"
+    away = [abs(d) if math.isfinite(d) else -1.0 for d in distances(r, r.rival)]
+    best = max(away, default=-1.0)
+    if best < 0:
+        return f"{r.rival_name}; how far away is undefined."
+    where = f" at {r.labels[away.index(best)]}" if len(away) > 1 else ""
+    return f"{r.rival_name}; {number(best, 3)} margins away{where}{', where they differ most' if where else ''}."
+
+
+def _evidence(report: Report, r: Result) -> str:
+    count = len(report.results)
+    parts = [f"{p_text(r.p)} for agreement within what the claim promises"]
+    parts.append(f"{p_text(r.p_adjusted)} when adjusted for {count} claim{'s' * (count != 1)} (Holm)")
+    if r.p_confirmation is not None:
+        parts.append(f"{p_text(r.p_confirmation)} in the confirmation with fresh networks")
+    if len(r.samples) > 1:
+        parts.append(f"{p_text(r.lack_of_fit)} for the fit in 1/width itself")
+    return "; ".join(parts) + "."
+
+
+def _sampled(r: Result) -> str:
+    """Replicates per width; for a ladder, what is made of them."""
+    size = "all widths × " if r.name.startswith("network.limit.") else "width "
+    told = ", ".join(f"{n:,} at {size}{w}" for w, n in r.samples.items()) or "none"
+    if len(r.samples) < 2:
+        return f"{told}, in {r.seconds:.1f} s."
+    return f"{told}, in {r.seconds:.1f} s. Each estimate is where a fit in powers of 1/width ends as 1/width → 0."
+
+
+def _provenance(report: Report) -> list[Fact]:
+    """How the page came about."""
+    names = {"kind": "", "seed": "", "alpha": "", "command": "Command", "machine": "Machine", "platform": "Platform",
+             "budget": "Budget, weights per claim", "backend": "Backend"}  # fmt: skip
+    facts = [
+        Fact("Seed", str(report.seed), code=True),
+        Fact("Alpha", f"{report.alpha:g}: the chance that the whole run refutes anything true, before confirmation."),
+        Fact("Exit code", f"{report.exit_code}{' (interrupted)' if report.interrupted else ''}"),
+    ]
+    for key, value in report.provenance.items():
+        term = names.get(key, f"{key} version" if key in ("mcverify", "numpy", "python") else key)
+        if term:
+            facts.append(Fact(term, f"{float(value):,.0f}" if key == "budget" else str(value), code=key == "command"))
+    return facts

@@ -1,0 +1,137 @@
+"""Predictions, phases and comparisons as text for a terminal, and as plain data for JSON."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from mcverify.network import Network, describe
+from mcverify.theory.diagnosis import diagnose
+from mcverify.theory.phase import Phase
+from mcverify.theory.predict import Prediction, propagate
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+FloatArray = NDArray[np.float64]
+_ROWS = 24  # a deeper network's table shows its first and last layers
+
+
+def finite(value: Any) -> Any:
+    """JSON has no NaN or infinity: None, or a word, in their place."""
+    if isinstance(value, dict):
+        return {k: finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else "infinity" if value > 0 else "-infinity"
+    return value
+
+
+def phase_text(p: Phase) -> str:
+    """A phase, one quantity a line, and its message."""
+    rows = [
+        ("phase", p.name),
+        ("q*", f"{p.q:.10f}" if math.isfinite(p.q) and 1e-4 < p.q < 1e6 else f"{p.q:.10g}"),
+        ("c*", f"{p.c:.10g}"),
+        ("χ_1", f"{p.chi_1:.10f}"),
+        ("χ_c*", f"{p.chi_c:.10f}"),
+        ("dQ/dq", f"{p.slope_q:.10f}"),
+        ("ξ_q", f"{p.xi_q:.6g} layers"),
+        ("ξ_c", f"{p.xi_c:.6g} layers"),
+    ]
+    head = f"{p.activation}, σ_w² = {p.sigma_w2:g}, σ_b² = {p.sigma_b2:g}" + f", keep {p.keep:g}" * (p.keep < 1)
+    lines = [head, *(f"  {name:<6} {value.replace('nan', 'none')}" for name, value in rows), p.message]
+    if len(p.q_fixed_points) > 1:
+        lines.append("fixed points of the variance:")
+        lines += [f"  q = {f.value:.10g}, slope {f.slope:.6g}, {f.stability}" for f in p.q_fixed_points]
+    return "\n".join(lines)
+
+
+def as_dict(net: Network, x: FloatArray) -> dict[str, Any]:
+    """The prediction as plain data: words, and every variable by layer."""
+    p = propagate(net, x)
+    numbers = {k: getattr(p, k).tolist() for k in ("q", "length", "chi", "grad_gram")}
+    exact = {k: getattr(p, k).tolist() for k in ("q_exact", "length_exact", "grad_exact")}
+    return {"network": describe(net), "words": diagnose(net, p), **finite(numbers), **exact}
+
+
+def _shown(layers: int) -> list[int]:
+    """Which layers a table shows, −1 for a gap."""
+    if layers <= _ROWS:
+        return list(range(layers))
+    half = _ROWS // 2
+    return [*range(half), -1, *range(layers - half, layers)]
+
+
+def _correlations(q: FloatArray) -> FloatArray:
+    """The mean correlation between different inputs, (layer,)."""
+    d = np.sqrt(np.diagonal(q, axis1=1, axis2=2))
+    a, b = np.triu_indices(q.shape[1], 1)
+    with np.errstate(all="ignore"):
+        return np.asarray((q[:, a, b] / (d[:, a] * d[:, b])).mean(axis=1))
+
+
+def show(net: Network, x: FloatArray, console: Console) -> None:
+    """The prediction in words, then layer by layer for the first input."""
+    p = propagate(net, x)
+    console.print(describe(net), highlight=False)
+    console.print()
+    for sentence in diagnose(net, p):
+        console.print(f"• {sentence}", highlight=False)
+    console.print()
+    console.print(_table(net, p, len(x) > 1))
+    console.print("Input 1; c is the mean over pairs. * exact at every width; all else holds as width → ∞.")
+
+
+def _table(net: Network, p: Prediction, several: bool) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("layer", "width", "q", "length", "c", "χ", "‖δ‖²"):
+        table.add_column(name, justify="right")
+    c = _correlations(p.q) if several else np.full(len(p.q), np.nan)
+    for l in _shown(len(p.q)):
+        if l < 0:
+            table.add_row(*["⋯"] * 7)
+            continue
+        star = ["*" if e else " " for e in (p.q_exact[l, 0, 0], p.length_exact[l, 0], p.grad_exact[l, 0, 0])]
+        table.add_row(
+            str(l + 1), str(net.widths[l]), f"{p.q[l, 0, 0]:.6g}{star[0]}", f"{p.length[l, 0]:.6g}{star[1]}",
+            "–" if not several else f"{c[l]:.6f}", f"{p.chi[l, 0]:.6f}", f"{p.grad_gram[l, 0, 0]:.6g}{star[2]}",
+        )  # fmt: skip
+    return table
+
+
+def compare(net: Network, x: FloatArray, measured: xr.Dataset, console: Console) -> None:
+    """Measured means with standard errors beside the prediction, for the first input."""
+    p = propagate(net, x)
+    predicted = {"q": p.q[:, 0, 0], "length": p.length[:, 0], "chi": p.chi[:, 0], "grad_norm2": p.grad_gram[:, 0, 0]}
+    console.print(describe(net), highlight=False)
+    if console.width < 120:
+        del predicted["length"]
+    signs = {"q": "q", "length": "length", "chi": "χ", "grad_norm2": "‖δ‖²"}
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("layer", justify="right")
+    for name in predicted:
+        table.add_column(f"{signs[name]} measured", justify="right", no_wrap=True)
+        table.add_column("theory", justify="right", no_wrap=True)
+    for l in _shown(len(p.q)):
+        row = ["⋯"] * (1 + 2 * len(predicted)) if l < 0 else [str(l + 1)]
+        for name, values in predicted.items() if l >= 0 else ():
+            pick = (l, 0, 0) if name == "q" else (l, 0)
+            mean, se = measured[name].values[pick], measured[f"{name}_se"].values[pick]
+            row += [f"{mean:.4g} ± {se:.1g}", f"{values[l]:.5g}"]
+        table.add_row(*row)
+    console.print(table)
+    a = measured.attrs
+    console.print(
+        f"{a['samples']} networks, engine {a['engine']}, backend {a['backend']}, seed {a['seed']}; "
+        f"input 1; ± is one standard error. Predictions are of infinite width: see `mcverify verify` for verdicts.",
+        highlight=False,
+    )
+    if a["nonfinite"]:
+        console.print(f"{a['nonfinite']} networks gave non-finite values: the means they enter do not exist.")

@@ -1,0 +1,114 @@
+"""The run as it happens, and its results, on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from mcverify.verification import Report, Result
+
+STYLE = {"confirmed": "green", "refuted": "bold red", "undecided": "yellow"}
+
+
+def worst(r: Result) -> int:
+    """The component farthest from its prediction, in margins."""
+    gaps = [abs(e - p) / m for e, p, m in zip(r.estimate, r.prediction, r.margin, strict=True)]
+    return gaps.index(max(gaps))
+
+
+def row(r: Result) -> list[str | Text]:
+    """claim, mark, verdict, measured, predicted, margin, mde, samples."""
+    i = worst(r)
+    verdict = Text(r.verdict if r.as_expected else f"{r.verdict} (expected {r.expected})", STYLE[r.verdict])
+    return [
+        r.name, r.mark, verdict, f"{r.estimate[i]:.5g} ± {r.se[i]:.1g}", f"{r.prediction[i]:.5g}",
+        f"{r.margin[i]:.2g}", f"{r.mde[i]:.2g}", f"{sum(r.samples.values()):,}",
+    ]  # fmt: skip
+
+
+COLUMNS = ("claim", "true to", "verdict", "measured", "predicted", "margin", "mde", "networks")
+
+
+_DROPPED = ("margin", "true to", "mde")  # in this order, where the terminal is narrow
+
+
+def table(results: Sequence[Result], width: int) -> Table:
+    """One row a claim: its component farthest from the prediction. Narrow terminals lose some columns."""
+    rows = [row(r) for r in results]
+    keep = list(range(len(COLUMNS)))
+    for name in _DROPPED:
+        needed = sum(max(len(COLUMNS[i]), *(len(str(r[i])) for r in rows), 0) + 2 for i in keep)
+        if needed > width:
+            keep.remove(COLUMNS.index(name))
+    out = Table(box=None, pad_edge=False, header_style="bold")
+    for i in keep:
+        out.add_column(COLUMNS[i], justify="right" if i > 2 else "left", no_wrap=i != 0, overflow="fold")
+    for r in rows:
+        out.add_row(*(r[i] for i in keep))
+    return out
+
+
+class LiveRun:
+    """A listener of a verification: progress over its claims with the time left, and the claim at work."""
+
+    def __init__(self, console: Console) -> None:
+        self.progress = Progress(
+            TextColumn("{task.description}"), BarColumn(bar_width=30), TextColumn("{task.percentage:3.0f}%"),
+            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=False),
+        )  # fmt: skip
+        self.all = self.progress.add_task("claims", total=None)
+        self.one = self.progress.add_task("", total=1.0)
+        self.live = Live(Group(self.progress), console=console, refresh_per_second=8, transient=True)
+
+    def __enter__(self) -> LiveRun:
+        self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.live.stop()
+
+    def __call__(self, at: int, claims: int, claim: str, phase: str, share: float) -> None:
+        """Claim `at` of `claims` is in `phase`, of which `share` is done."""
+        within = {"pilot": 0.1 * share, "main": 0.1 + 0.9 * share}.get(phase, 1.0)
+        self.progress.update(self.all, description=f"claim {at + 1} of {claims}", total=claims, completed=at + within)
+        self.progress.update(self.one, description=f"{claim}: {phase}", completed=share)
+
+
+@contextmanager
+def counting(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar as a call (done, total)."""
+    with Progress(
+        TextColumn("{task.completed:,.0f} " + what), BarColumn(bar_width=30), TimeElapsedColumn(), TextColumn("left"),
+        TimeRemainingColumn(), console=console, transient=True,
+    ) as progress:  # fmt: skip
+        task = progress.add_task("")
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def show(report: Report, console: Console) -> None:
+    """The table, every verdict that is not as expected with its reason, and one closing line."""
+    console.print(table(report.results, console.width))
+    for r in report.results:
+        if not r.as_expected or r.verdict != "confirmed":
+            console.print(f"\n{r.name}: {r.verdict}: {r.message}", style=STYLE[r.verdict], highlight=False)
+            console.print(f"  {r.statement}  [{r.source}]", markup=False, highlight=False)
+            console.print(f"  network {r.network}; seed {report.seed}", markup=False, highlight=False)
+    console.print()
+    console.print(report.sentence or closing(report), highlight=False)
+
+
+def closing(report: Report) -> str:
+    """One line that says how the run ended."""
+    counts = {v: sum(r.verdict == v for r in report.results) for v in ("confirmed", "refuted", "undecided")}
+    told = ", ".join(f"{n} {v}" for v, n in counts.items() if n)
+    end = {0: "every verdict as expected", 1: "NOT as expected", 3: "undecided: more samples are needed"}
+    cut = " (interrupted: the claims measured so far)" if report.interrupted else ""
+    return f"{told}; {end[report.exit_code]}{cut}. Seed {report.seed}, alpha {report.alpha:g} for the whole run."

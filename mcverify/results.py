@@ -1,0 +1,80 @@
+"""The stored form of a result: an xarray Dataset that says where it came from; netCDF in and out."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mcverify.errors import InputError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+# The dimensions of every variable a result may hold.
+DIMS: dict[str, tuple[str, ...]] = {
+    "q": ("layer", "input", "input_2"),
+    "metric": ("layer", "input", "input_2"),
+    "c": ("layer", "input", "input_2"),
+    "chi": ("layer", "input"),
+    "length": ("layer", "input"),
+    "length_var": ("layer", "input"),
+    "grad_norm2": ("layer", "input"),
+    "grad_gram": ("layer", "input", "input_2"),
+    "tangent_gram": ("layer", "input", "direction", "direction_2"),
+}
+
+
+def provenance(**facts: Any) -> dict[str, Any]:
+    """Versions, platform and command, with the facts of this result; values that netCDF can hold."""
+    from mcverify import __version__
+
+    base = {
+        "mcverify": __version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "command": " ".join(Path(a).name if i == 0 else a for i, a in enumerate(sys.argv)) or "python",
+    }
+    return base | {k: v if isinstance(v, int | float | str) else str(v) for k, v in facts.items()}
+
+
+def dataset(variables: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]) -> xr.Dataset:
+    """A Dataset of named variables; `NAME_se` and `NAME_mark` share the dimensions of NAME, and an array
+    with one more leading axis holds every replicate. Layers are numbered from 1."""
+    import xarray as xr
+
+    data = {}
+    for name, values in variables.items():
+        dims = DIMS[name.removesuffix("_se").removesuffix("_mark")]
+        data[name] = (dims if values.ndim == len(dims) else ("replicate", *dims), values)
+    out = xr.Dataset(data, attrs=dict(attrs))
+    return out.assign_coords(layer=np.arange(1, out.sizes["layer"] + 1))
+
+
+def save(result: xr.Dataset, path: str | Path) -> None:
+    """Write a result as netCDF (by h5netcdf)."""
+    result.to_netcdf(path, engine="h5netcdf")
+
+
+def load(path: str | Path) -> xr.Dataset:
+    """Read a stored result. Raises InputError for a file that is missing or no netCDF file."""
+    import xarray as xr
+
+    try:
+        with xr.open_dataset(path, engine="h5netcdf") as opened:
+            return opened.load()
+    except (OSError, ValueError) as error:
+        raise InputError("file", str(path), f"must be a result stored by mcverify ({error})") from None
+
+
+def as_dict(result: xr.Dataset) -> dict[str, Any]:
+    """Plain data, for JSON: attributes, and each variable with its dimensions and nested lists."""
+    variables = {str(name): {"dims": list(v.dims), "values": v.values.tolist()} for name, v in result.items()}
+    return {"attrs": dict(result.attrs), "variables": variables}

@@ -1,0 +1,56 @@
+"""Replicates in chunks over threads; the kernels hold no lock, and the results come back in order."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from mcverify.network import Network
+
+T = TypeVar("T")
+Progress = Callable[[int, int], None]  # (replicates done, replicates in all)
+
+_CHUNK_BYTES = 4_000_000  # the tape of one chunk: about what a core's caches hold
+
+
+def threads_available() -> int:
+    """The cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def chunk_size(net: Network, columns: int, itemsize: int) -> int:
+    """Replicates per chunk: a function of the network and the number of columns alone."""
+    units = sum(shape[-1] for shape in net.shapes)
+    return max(1, min(1024, _CHUNK_BYTES // (units * columns * itemsize)))
+
+
+def in_chunks(
+    work: Callable[[int, int], T], start: int, total: int, chunk: int, threads: int | None = None
+) -> Iterator[tuple[int, T]]:
+    """Yield (replicates in the chunk, work(start, count)) in the order of replicates.
+
+    At most a few chunks wait at a time, so memory does not grow with `total`; leaving the iterator early
+    cancels what has not begun."""
+    pieces = [(s, min(chunk, start + total - s)) for s in range(start, start + total, chunk)]
+    workers = threads or threads_available()
+    if workers == 1:
+        for s, n in pieces:
+            yield n, work(s, n)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[tuple[int, Future[T]]] = deque()
+        try:
+            for s, n in pieces:
+                waiting.append((n, pool.submit(work, s, n)))
+                if len(waiting) > 2 * workers:
+                    done, future = waiting.popleft()
+                    yield done, future.result()
+            while waiting:
+                done, future = waiting.popleft()
+                yield done, future.result()
+        finally:
+            for _, future in waiting:
+                future.cancel()

@@ -1,0 +1,73 @@
+"""Observables: reductions of a trace to an array whose first axis is the replicate.
+
+Each is a plain function Trace -> (replicate, …) in float64; a claim's own measurement is one more.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mcverify.simulation.trace import Trace
+
+FloatArray = NDArray[np.float64]
+
+
+def q(trace: Trace) -> FloatArray:
+    """The empirical covariance q^l_ab = (1/n_l) Σ_i h_ia h_ib, (replicate, layer, input, input)."""
+    gram = trace.plan.engine.kernels.gram
+    return np.stack([gram(r.y, r.y) / r.y.shape[-1] for r in trace.maps], axis=1)
+
+
+def metric(trace: Trace) -> FloatArray:
+    """Ĝ^l_ab = σ_b² + (σ_w²/n_{l−1}) Σ_i x_ia x_ib, the conditional expectation of q^l given the layer
+    below, (replicate, layer, input, input)."""
+    gram = trace.plan.engine.kernels.gram
+    out = []
+    for i, record in zip(trace.plan.net.maps, trace.maps, strict=True):
+        dense = trace.plan.net.dense(i)
+        g = dense.sigma_b2 + dense.sigma_w2 / dense.fan_in * gram(record.x, record.x)
+        out.append(np.broadcast_to(g, (trace.site.count, *g.shape[1:])))
+    return np.stack(out, axis=1)
+
+
+def length(trace: Trace) -> FloatArray:
+    """M_l = ‖x^l‖²/n_l, (replicate, layer, input)."""
+    squares = [np.einsum("rbi,rbi->rb", x, x, dtype=np.float64) / x.shape[-1] for x in trace.outputs()]
+    return np.stack(squares, axis=1)
+
+
+def chi(trace: Trace) -> FloatArray:
+    """σ_w² (1/n_l) Σ_i φ′(h_i)², the empirical χ^l, (replicate, layer, input).
+
+    σ_w² is that of the map above, or of the last map itself at the top; dropout divides by keep."""
+    net, kernels = trace.plan.net, trace.plan.engine.kernels
+    out = []
+    for i, gain, phi in net.gains():
+        h = trace.tape[i].y
+        slope = np.ones(1) if phi is None else kernels.slope(phi, h)
+        out.append(np.broadcast_to(gain * np.mean(slope.astype(np.float64) ** 2, axis=-1), h.shape[:2]))
+    return np.stack(out, axis=1)
+
+
+def grad_gram(trace: Trace) -> FloatArray:
+    """Σ_i δ^l_ia δ^l_ib with δ^l = ∂E/∂h^l, (replicate, layer, input, input): a sum over units."""
+    gram = trace.plan.engine.kernels.gram
+    out = []
+    for r in trace.maps:
+        assert r.gy is not None
+        delta = r.gy[:, 0]
+        out.append(gram(delta, delta))
+    return np.stack(out, axis=1)
+
+
+def tangent_gram(trace: Trace) -> FloatArray:
+    """(1/n_l) Σ_i dh_it dh_iu for each input, (replicate, layer, input, direction, direction)."""
+    gram = trace.plan.engine.kernels.gram
+    out = []
+    for r in trace.maps:
+        assert r.dy is not None
+        replicates, directions, inputs, units = r.dy.shape
+        v = np.swapaxes(r.dy, 1, 2).reshape(replicates * inputs, directions, units)
+        out.append((gram(v, v) / units).reshape(replicates, inputs, directions, directions))
+    return np.stack(out, axis=1)

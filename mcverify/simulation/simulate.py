@@ -1,0 +1,193 @@
+"""Sample a network many times and report the moments of what theory predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mcverify import inputs, results
+from mcverify.errors import InputError
+from mcverify.kernels.backends import backend as find_backend
+from mcverify.network import Network, describe
+from mcverify.random_map import explicit
+from mcverify.random_map.engine import Engine
+from mcverify.simulation import observables
+from mcverify.simulation.executor import Progress, chunk_size, in_chunks
+from mcverify.simulation.moments import Moments
+from mcverify.simulation.trace import Cotangent, Plan, Trace, trace
+from mcverify.streams import stream_key
+from mcverify.validate import count
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+FloatArray = NDArray[np.float64]
+Seed = int | np.random.Generator | np.random.SeedSequence | None
+
+
+def seed_of(rng: Seed) -> int:
+    """A 64-bit seed from an `rng` argument, following SPEC 7: an int is itself, None is fresh entropy."""
+    if isinstance(rng, bool) or not isinstance(rng, Seed | np.integer):
+        raise InputError("rng", rng, "must be an int, a numpy Generator, a SeedSequence or None")
+    if isinstance(rng, int | np.integer):
+        if not 0 <= rng < 2**64:
+            raise InputError("rng", int(rng), "must be between 0 and 2**64 - 1")
+        return int(rng)
+    if isinstance(rng, np.random.Generator):
+        return int(rng.integers(2**64, dtype=np.uint64))
+    sequence = np.random.SeedSequence() if rng is None else rng
+    return int(sequence.generate_state(1, np.uint64)[0])
+
+
+def choose_engine(engine: str, backend: str, dtype: str, *, tied: bool = True) -> tuple[Engine, str]:
+    """(engine, backend name). Raises InputError for a name that is not offered."""
+    if engine not in ("auto", "explicit"):
+        raise InputError("engine", engine, "allowed: auto, explicit")
+    if dtype not in ("float32", "float64"):
+        raise InputError("dtype", dtype, "allowed: float32, float64")
+    name, kernels = find_backend(backend)
+    return explicit.engine(kernels, np.dtype(dtype), tied=tied), name
+
+
+Observable = Callable[[Trace], FloatArray]
+
+
+def sample(
+    plan: Plan,
+    measures: dict[str, Observable],
+    start: int,
+    samples: int,
+    threads: int | None = None,
+    progress: Progress | None = None,
+    keep: bool = False,
+) -> tuple[dict[str, Moments], dict[str, list[FloatArray]]]:
+    """Moments of each measure over replicates start … start + samples − 1, and every value when kept."""
+    columns = len(plan.x) * (2 + plan.tangents)
+    chunk = chunk_size(plan.net, columns, plan.engine.dtype.itemsize)
+
+    def work(first: int, number: int) -> dict[str, FloatArray]:
+        # Overflow and NaN are counted and named in the result; a warning on a worker thread helps nobody.
+        with np.errstate(all="ignore"):
+            t = trace(plan, first, number)
+            return {name: measure(t) for name, measure in measures.items()}
+
+    moments = {name: Moments() for name in measures}
+    kept: dict[str, list[FloatArray]] = {name: [] for name in measures}
+    done = 0
+    for number, values in in_chunks(work, start, samples, chunk, threads):
+        with np.errstate(all="ignore"):
+            for name, value in values.items():
+                moments[name].add(value)
+                if keep:
+                    kept[name].append(value)
+        done += number
+        if progress is not None:
+            progress(done, samples)
+    with np.errstate(all="ignore"):
+        return {name: m.finish() for name, m in moments.items()}, kept
+
+
+def simulate(
+    net: Network,
+    x: ArrayLike,
+    samples: int = 1000,
+    rng: Seed = 0,
+    engine: str = "auto",
+    backend: str = "auto",
+    *,
+    cotangent: Cotangent = "independent",
+    tangents: int = 0,
+    tied: bool = True,
+    replicates: bool = False,
+    dtype: str = "float32",
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> xr.Dataset:
+    """Sample `samples` networks and measure what `predict` predicts, with standard errors.
+
+    net: the network; x: inputs (input, n_0). rng: a seed, following SPEC 7. cotangent: see Plan; E = Σ_a v_a·h^L_a.
+    tangents: how many random input directions to push through (adds tangent_gram). tied=False gives the
+    backward pass fresh weights. replicates=True returns every replicate instead of means.
+    dtype is that of weights and activations; moments are in float64.
+
+    Returns a Dataset over layer (1 … L), input (and input_2, direction): q, metric, c, chi, length,
+    length_var, grad_norm2, grad_gram, each with NAME_se. Monte Carlo: no mark, only standard errors.
+    Replicates with non-finite values are counted in the attribute `nonfinite`.
+    Raises InputError before any work starts.
+    """
+    count("samples", samples, least=2)
+    count("tangents", tangents, least=0)
+    if threads is not None:
+        count("threads", threads)
+    x = inputs.checked(x, net.input_dim)
+    seed = seed_of(rng)
+    chosen, backend_name = choose_engine(engine, backend, dtype, tied=tied)
+    plan = Plan(net, x, chosen, stream_key(seed, "simulate"), cotangent, tangents)
+    measures: dict[str, Observable] = {
+        "q": observables.q,
+        "metric": observables.metric,
+        "chi": observables.chi,
+        "length": observables.length,
+        "grad_gram": observables.grad_gram,
+    }
+    if tangents:
+        measures["tangent_gram"] = observables.tangent_gram
+    measures["q_cross"] = lambda t: _cross(observables.q(t))
+    moments, kept = sample(plan, measures, 0, samples, threads, progress, replicates)
+    attrs = results.provenance(
+        kind="simulation", network=describe(net), samples=samples, seed=str(seed), engine=chosen.name,
+        backend=backend_name, dtype=dtype, weights_backward="tied" if tied else "fresh",
+        cotangent=cotangent if isinstance(cotangent, str) else "array",
+        nonfinite=max(m.nonfinite for m in moments.values()),
+    )  # fmt: skip
+    if replicates:
+        every = {name: np.concatenate(v) for name, v in kept.items() if name != "q_cross"}
+        every["grad_norm2"] = np.diagonal(every["grad_gram"], axis1=-2, axis2=-1)
+        return results.dataset(every, attrs)
+    return results.dataset(_summary(moments), attrs)
+
+
+def _cross(q: FloatArray) -> FloatArray:
+    """q_aa, q_bb and their sum and differences with q_ab: enough for the covariance of (q_aa, q_ab, q_bb).
+
+    Var(u + v) − Var(u) − Var(v) = 2 Cov(u, v), read off the moments of sums."""
+    diagonal = np.diagonal(q, axis1=-2, axis2=-1)
+    aa, bb = diagonal[..., :, None], diagonal[..., None, :]
+    return np.stack(np.broadcast_arrays(aa + q, bb + q, aa + bb), axis=-1)
+
+
+def _summary(moments: dict[str, Moments]) -> dict[str, NDArray[Any]]:
+    """Means and standard errors of every variable."""
+    out: dict[str, NDArray[Any]] = {}
+    for name, m in moments.items():
+        if name != "q_cross" and m.mean is not None:
+            out[name], out[f"{name}_se"] = m.mean, m.standard_error
+    out["length_var"] = moments["length"].variance
+    for suffix in ("", "_se"):
+        out[f"grad_norm2{suffix}"] = np.diagonal(out[f"grad_gram{suffix}"], axis1=-2, axis2=-1)
+    out["c"], out["c_se"] = _correlation(moments)
+    return out
+
+
+def _correlation(moments: dict[str, Moments]) -> tuple[FloatArray, FloatArray]:
+    """c = E q_ab / √(E q_aa E q_bb), a ratio of means, with its standard error by the delta method."""
+    q, var = moments["q"].mean, moments["q"].variance
+    assert q is not None
+    sums = moments["q_cross"].variance
+    q_diagonal, v_diagonal = (np.diagonal(v, axis1=-2, axis2=-1) for v in (q, var))
+    q_aa, q_bb = q_diagonal[..., :, None], q_diagonal[..., None, :]
+    v_aa, v_bb = v_diagonal[..., :, None], v_diagonal[..., None, :]
+    with np.errstate(all="ignore"):
+        c = q / np.sqrt(q_aa * q_bb)
+        d_ab, d_aa, d_bb = 1 / np.sqrt(q_aa * q_bb), -c / (2 * q_aa), -c / (2 * q_bb)
+        cov_aa, cov_bb = (sums[..., 0] - v_aa - var) / 2, (sums[..., 1] - v_bb - var) / 2
+        cov_diagonal = (sums[..., 2] - v_aa - v_bb) / 2
+        v = d_ab**2 * var + d_aa**2 * v_aa + d_bb**2 * v_bb
+        v += 2 * (d_ab * d_aa * cov_aa + d_ab * d_bb * cov_bb + d_aa * d_bb * cov_diagonal)
+        se = np.sqrt(np.maximum(v, 0) / moments["q"].count)
+    diagonal = np.arange(c.shape[-1])
+    c[..., diagonal, diagonal], se[..., diagonal, diagonal] = 1.0, 0.0
+    return c, se

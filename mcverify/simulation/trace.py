@@ -1,0 +1,108 @@
+"""One chunk of replicates carried through a network: forward, tangent and backward, kept on a tape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mcverify.errors import InputError
+from mcverify.layers import chain
+from mcverify.layers.chain import Record
+from mcverify.network import Network
+from mcverify.random_map.engine import Engine
+from mcverify.streams import Role, Site
+
+FloatArray = NDArray[np.float64]
+Cotangent = Literal["independent", "shared"] | FloatArray
+
+# The site of the output cotangent: the highest layer number, so that it never meets a layer's own.
+COTANGENT_SITE = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to sample: the network, inputs x (input, n_0), an engine, a stream key, and the directions.
+
+    cotangent: "independent" (one Gaussian v_a of unit expected norm per input), "shared" (one for all), or
+    an array (input, n_L). tangents: how many random input directions (entries of variance 1/n_0, so of unit
+    expected norm), independent between inputs. sampled: the network that is really sampled, where it is not
+    `net` but a mutant of it, layer for layer; what is measured is read by the parameters of `net`.
+    """
+
+    net: Network
+    x: FloatArray
+    engine: Engine
+    key: int
+    cotangent: Cotangent = "independent"
+    tangents: int = 0
+    sampled: Network | None = None
+
+    def __post_init__(self) -> None:
+        allowed = f"must be 'independent', 'shared' or an array (inputs, {self.net.widths[-1]})"
+        if isinstance(self.cotangent, str):
+            if self.cotangent not in ("independent", "shared"):
+                raise InputError("cotangent", self.cotangent, allowed)
+        elif np.shape(self.cotangent) != (len(self.x), self.net.widths[-1]):
+            raise InputError("cotangent", f"shape {np.shape(self.cotangent)}", allowed)
+        elif not np.isfinite(self.cotangent).all():
+            raise InputError("cotangent", "array with non-finite entries", "must be finite")
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A sampled chunk: the plan, which replicates, and the tape with every signal and gradient."""
+
+    plan: Plan
+    site: Site
+    tape: list[Record]
+
+    @property
+    def maps(self) -> list[Record]:
+        """The random maps' records, h^1 … h^L."""
+        return [self.tape[i] for i in self.plan.net.maps]
+
+    def outputs(self) -> list[NDArray[Any]]:
+        """x^1 … x^L: φ(h^l), or h^l where a map is followed by no activation."""
+        out = []
+        for i in self.plan.net.maps:
+            after = self.tape[i + 1] if i + 1 < len(self.tape) else None
+            out.append(after.y if after is not None and hasattr(after.layer, "phi") else self.tape[i].y)
+        return out
+
+
+def trace(plan: Plan, start: int, count: int) -> Trace:
+    """Replicates start … start + count − 1; a function of their addresses alone."""
+    site = Site(plan.key, 0, start, count)
+    dtype = plan.engine.dtype
+    layers = (plan.sampled or plan.net).layers
+    tape = chain.forward(layers, plan.engine, plan.x.astype(dtype)[None], site)
+    if plan.tangents:
+        chain.tangent(tape, plan.engine, _tangents(plan, site))
+    chain.backward(tape[: plan.net.end], plan.engine, _cotangents(plan, site))
+    return Trace(plan, site, tape)
+
+
+def _tangents(plan: Plan, site: Site) -> NDArray[Any]:
+    """(replicate, direction, input, n_0)."""
+    inputs, n0 = plan.x.shape
+    dtype = plan.engine.dtype
+    draws = plan.engine.kernels.draw(site, Role.TANGENT, "gaussian", plan.tangents * inputs, n0, dtype)
+    draws *= dtype.type(1.0 / np.sqrt(n0))
+    return draws.reshape(-1, plan.tangents, inputs, n0)
+
+
+def _cotangents(plan: Plan, site: Site) -> NDArray[Any]:
+    """(replicate, 1, input, n_L)."""
+    inputs, width = len(plan.x), plan.net.shapes[plan.net.end][-1]
+    dtype = plan.engine.dtype
+    if not isinstance(plan.cotangent, str):
+        v = np.asarray(plan.cotangent, dtype=dtype)
+        return np.broadcast_to(v, (site.count, 1, inputs, width)).copy()
+    rows = inputs if plan.cotangent == "independent" else 1
+    there = Site(site.key, COTANGENT_SITE, site.start, site.count)
+    draws = plan.engine.kernels.draw(there, Role.COTANGENT, "gaussian", rows, width, dtype)
+    draws *= dtype.type(1.0 / np.sqrt(width))
+    return np.broadcast_to(draws[:, None], (site.count, 1, inputs, width)).copy()

@@ -1,0 +1,104 @@
+"""A network's prediction in words: which phase, how far signals and gradients travel, what width costs."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mcverify.activations import Activation
+from mcverify.layers.dropout import Dropout
+from mcverify.network import Network
+from mcverify.theory.critical_line import NoCriticalPoint, critical_sigma_w2
+from mcverify.theory.phase import Phase, phase
+from mcverify.theory.predict import Prediction
+
+FloatArray = NDArray[np.float64]
+Hidden = tuple[Activation, float, float, float]  # φ, σ_w², σ_b², keep
+
+
+def hidden_layers(net: Network) -> list[Hidden]:
+    """The distinct kinds of layer above the first map, in order: each has a phase of its own."""
+    keep = min((layer.keep for layer in net.layers if isinstance(layer, Dropout)), default=1.0)
+    kinds: list[Hidden] = []
+    gains = net.gains()
+    for (here, _, phi), (above, _, _) in pairwise(gains):
+        dense = net.dense(above)
+        masked = any(isinstance(v, Dropout) for v in net.layers[here:above])
+        if phi is not None:
+            kinds.append((phi, dense.sigma_w2, dense.sigma_b2, keep if masked else 1.0))
+    return list(dict.fromkeys(kinds))
+
+
+def diagnose(net: Network, p: Prediction) -> list[str]:
+    """Sentences on the network, most important first. Limit statements, but for what says otherwise."""
+    kinds = hidden_layers(net)
+    out = []
+    if len(kinds) == 1:
+        phi, sigma_w2, sigma_b2, keep = kinds[0]
+        found = phase(phi, sigma_w2, sigma_b2, keep)
+        out.append(found.message)
+        out += _depth(net, found)
+    elif kinds:
+        out.append(f"{len(kinds)} different kinds of hidden layer: no single phase; follow the table layer by layer.")
+    out += _gradients(net, p)
+    out += _advice(kinds, p)
+    out += _width(net, kinds)
+    return out
+
+
+def _depth(net: Network, found: Phase) -> list[str]:
+    if not (math.isfinite(found.xi_c) and found.xi_c > 0):
+        return []
+    ratio = len(net.maps) / found.xi_c
+    verdict = "well within" if ratio < 1 else "within" if ratio < 6 else "beyond"
+    return [f"Depth {len(net.maps)} is {ratio:.2g} ξ_c, {verdict} the 6 ξ_c to which networks have been seen to train."]
+
+
+def _gains(p: Prediction) -> FloatArray:
+    norms = np.diagonal(p.grad_gram, axis1=1, axis2=2)
+    return np.asarray(np.log(norms[:-1] / norms[1:]).mean(axis=1))
+
+
+def _gradients(net: Network, p: Prediction) -> list[str]:
+    if len(net.maps) < 2:
+        return []
+    with np.errstate(divide="ignore", invalid="ignore"):
+        total = float(_gains(p).sum())
+    if not math.isfinite(total):
+        return ["Gradient norms are zero or infinite in the limit."]
+    per_layer = math.exp(total / (len(net.maps) - 1))
+    return [
+        f"From layer {len(net.maps)} to layer 1 the gradient norm ‖δ‖² changes by a factor {math.exp(total):.3g}, "
+        f"{per_layer - 1:+.2%} per layer on average."
+    ]
+
+
+def _advice(kinds: list[Hidden], p: Prediction) -> list[str]:
+    """What σ_w² would keep gradients, where a percent a layer is exceeded and there is such a σ_w²."""
+    if len(kinds) != 1 or len(p.q) < 2:
+        return []
+    phi, sigma_w2, sigma_b2, keep = kinds[0]
+    if keep < 1.0 or abs(float(np.mean(_gains(p)))) < 0.01 or phase(*kinds[0]).name == "critical":
+        return []
+    try:
+        critical = critical_sigma_w2(phi, sigma_b2)
+    except NoCriticalPoint as error:
+        return [f"No σ_w² makes it critical at this σ_b²: {error}"]
+    return [f"At σ_b² = {sigma_b2:g} the critical σ_w² is {critical:.10g}, instead of {sigma_w2:g}."]
+
+
+def _width(net: Network, kinds: list[Hidden]) -> list[str]:
+    """Finite width in one number, exact for ReLU at (2, 0) with Gaussian weights (Hanin & Rolnick 2018)."""
+    hidden = [net.widths[l] for l in range(len(net.maps)) if net.gains()[l][2] is not None]
+    beta = sum(1 / n for n in hidden)
+    text = f"Σ 1/width over hidden layers is {beta:.3g}: limits err by about that much."
+    gaussian = all(net.dense(i).weights == "gaussian" for i in net.maps)
+    he_relu = len(kinds) == 1 and kinds[0][0].name == "relu" and kinds[0][1:] == (2.0, 0.0, 1.0) and gaussian
+    first = net.dense(net.maps[0])
+    if he_relu and (first.sigma_w2, first.sigma_b2) == (2.0, 0.0):
+        spread = math.expm1(sum(math.log1p(5 / n) for n in hidden))
+        text += f" Single networks' lengths have variance Π(1 + 5/n) − 1 = {spread:.3g} of the mean squared (exact)."
+    return [text]

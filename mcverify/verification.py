@@ -1,0 +1,282 @@
+"""Claims to verdicts: one error budget for the run, planned samples, and confirmation of a refutation.
+
+Each claim runs in three phases with streams of their own. A pilot of fixed size plans the main run; the
+main run, a fixed sample, decides; a refutation must be reproduced with fresh addresses, or it is told as
+undecided. Which verdict: STATISTICS in docs/verdicts.md.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mcverify import results
+from mcverify.claims import experiment
+from mcverify.claims.catalogue import select
+from mcverify.claims.claim import Claim, Mutant, Verdict
+from mcverify.claims.experiment import PILOT, Run
+from mcverify.claims.generic import generic_claims
+from mcverify.inputs import checked, with_gram
+from mcverify.kernels.backends import backend as find_backend
+from mcverify.network import Network, describe
+from mcverify.network_file import DEFAULT_GRAM, DEFAULT_MARGIN
+from mcverify.simulation.simulate import Seed, seed_of
+from mcverify.statistics.evidence import Evidence, confirms, mde, p_value, samples_needed
+from mcverify.statistics.multiplicity import holm
+from mcverify.validate import between, variance
+
+ALPHA = 1e-3  # the chance that a run on a correct program refutes anything, before confirmation
+CONFIRMATION_ALPHA = 1e-3
+BUDGET = 4e9  # weights a claim may generate in its main run; about two seconds on two cores
+
+
+@dataclass(frozen=True)
+class Result:
+    """A claim's verdict with all that stands behind it. Lists run over components."""
+
+    name: str
+    verdict: Verdict
+    expected: Verdict
+    statement: str
+    source: str
+    mark: str
+    labels: list[str]
+    estimate: list[float]
+    se: list[float]
+    prediction: list[float]
+    margin: list[float]
+    remainder: list[float]
+    mde: list[float]
+    rival_name: str
+    rival: list[float]
+    margin_reason: str
+    p: float
+    p_adjusted: float
+    p_confirmation: float | None
+    lack_of_fit: float
+    samples: dict[int, int]
+    samples_for_margin: int
+    network: str
+    message: str
+    seconds: float
+    stream: str
+
+    @property
+    def as_expected(self) -> bool:
+        return self.verdict == self.expected
+
+
+@dataclass(frozen=True)
+class Report:
+    """A run's results and its provenance."""
+
+    results: list[Result]
+    alpha: float
+    seed: int
+    provenance: dict[str, Any] = field(default_factory=dict)
+    sentence: str = ""
+    interrupted: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """0 every verdict as expected · 1 a claim refuted (or a finding not) · 3 undecided or cut short."""
+        wrong = [r for r in self.results if not r.as_expected]
+        if any(r.verdict != "undecided" for r in wrong):
+            return 1
+        return 3 if wrong or self.interrupted else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return asdict(self) | {"exit_code": self.exit_code}
+
+
+@dataclass
+class _Measured:
+    """A claim on its way to a verdict."""
+
+    claim: Claim
+    sizes: dict[int, int]
+    evidence: Evidence
+    nonfinite: int
+    seconds: float
+    p_confirmation: float | None = None
+
+
+# Called as (number of the claim, how many claims, its name, phase, share of the phase's work done).
+Listener = Callable[[int, int, str, str, float], None]
+
+
+def _measure(
+    claim: Claim, run: Run, phase: str, budget: float, mutant: Mutant | None,
+    tell: Callable[[str, float], None], sizes: dict[int, int] | None = None,
+) -> _Measured:  # fmt: skip
+    began = time.perf_counter()
+    stream = phase if mutant is None else f"mutant {mutant.name}/{phase}"
+
+    def watched(what: str) -> Run:
+        def progress(done: int, total: int) -> None:
+            tell(what, done / total)
+
+        return Run(run.seed, run.backend, run.threads, progress)
+
+    if sizes is None:
+        # The plan is made from the claim's own network, so that a mutant is judged at the claim's budget.
+        pilot = experiment.gather(claim, watched("pilot"), "pilot", dict.fromkeys(claim.widths, PILOT))
+        sizes = experiment.plan(claim, pilot, budget)
+    values = experiment.gather(claim, watched(phase), stream, sizes, mutant)
+    nonfinite = sum(int((~np.isfinite(v).reshape(len(v), -1).all(axis=1)).sum()) for v in values.values())
+    return _Measured(claim, sizes, experiment.evidence(claim, values), nonfinite, time.perf_counter() - began)
+
+
+def run_claims(
+    claims: Sequence[Claim],
+    *,
+    seed: int = 0,
+    alpha: float = ALPHA,
+    budget: float = BUDGET,
+    backend: str = "auto",
+    threads: int | None = None,
+    mutant: Mutant | None = None,
+    listener: Listener | None = None,
+) -> Report:
+    """Verdicts on claims, in their order.
+
+    alpha: the chance of any false refutation in the whole run before confirmation (Holm over the claims);
+    budget: generated weights per claim; mutant: applied to the simulated networks of every claim.
+    An interrupt (Ctrl-C) ends the run with the claims measured so far.
+    """
+    run = Run(seed, backend, threads)
+    measured: list[_Measured] = []
+    interrupted = False
+
+    def telling(at: int) -> Callable[[str, float], None]:
+        def tell(phase: str, share: float) -> None:
+            if listener is not None:
+                listener(at, len(claims), claims[at].name, phase, share)
+
+        return tell
+
+    try:
+        for at, claim in enumerate(claims):
+            measured.append(_measure(claim, run, "main", budget, mutant, telling(at)))
+    except KeyboardInterrupt:
+        interrupted = True
+    adjusted = holm(np.array([p_value(m.evidence) for m in measured]))
+    for at, (m, p) in enumerate(zip(measured, adjusted, strict=True)):
+        if p <= alpha:
+            again = _measure(m.claim, run, "confirmation", budget, mutant, telling(at), m.sizes)
+            m.p_confirmation = p_value(again.evidence)
+    facts = results.provenance(kind="verification", seed=str(seed), alpha=alpha, budget=budget, backend=backend)
+    done = [_result(m, float(p), alpha, len(claims)) for m, p in zip(measured, adjusted, strict=True)]
+    return Report(done, alpha, seed, facts, interrupted=interrupted)
+
+
+def verify(
+    what: Network | str | Sequence[str] = (),
+    x: ArrayLike | None = None,
+    *,
+    margin: float = DEFAULT_MARGIN,
+    rng: Seed = 0,
+    alpha: float = ALPHA,
+    budget: float = BUDGET,
+    backend: str = "auto",
+    threads: int | None = None,
+    listener: Listener | None = None,
+) -> Report:
+    """Verify a network with inputs x (input, n_0), or the claims of the catalogue that match a pattern.
+
+    margin: in per-layer gain, for a network. rng: a seed, following SPEC 7. alpha: the chance of any false
+    refutation in the whole run, before confirmation. budget: weights generated per claim.
+    Without x a network gets two inputs of unit length and correlation ½.
+    Raises InputError before any work starts.
+    """
+    seed = seed_of(rng)
+    between("alpha", alpha, 0.0, 0.5, open_low=True)
+    variance("budget", budget)
+    find_backend(backend)
+    if isinstance(what, Network):
+        between("margin", margin, 0.0, 1.0, open_low=True)
+        points = with_gram(DEFAULT_GRAM, what.input_dim) if x is None else checked(x, what.input_dim)
+        claims = generic_claims(what, points, margin, budget)
+    else:
+        claims = select([what] if isinstance(what, str) else what)
+    report = run_claims(
+        claims, seed=seed, alpha=alpha, budget=budget, backend=backend, threads=threads, listener=listener
+    )
+    return replace(report, sentence=departure(report, margin)) if isinstance(what, Network) else report
+
+
+_TOPICS = {"length": "lengths", "gradient": "gradient norms", "correlation": "correlations"}
+
+
+def departure(report: Report, margin: float) -> str:
+    """One sentence on a network: which layer departs first from the limit at its own widths, if any."""
+    broken = [r for r in report.results if r.mark == "exact" and r.verdict == "refuted"]
+    if broken:
+        return f"The sampled network is not the one described: {broken[0].name} is refuted, {broken[0].message}."
+    own = {r.name.split(".")[1]: r for r in report.results if r.name.split(".")[1] in _TOPICS}
+    found = []
+    for topic, r in own.items():
+        if r.verdict == "refuted":
+            rows = list(zip(r.labels, r.estimate, r.se, r.prediction, r.margin, strict=True))
+            beyond = [(label, e - p) for label, e, se, p, m in rows if abs(e - p) - m > 3 * se]
+            if beyond:
+                label, gap = beyond[0]
+                found.append((int(label.split()[1]), f"{label} ({_TOPICS[topic]} off by {gap:+.2%}{_unit(topic)})"))
+    open_topics = [_TOPICS[t] for t, r in own.items() if r.verdict == "undecided"]
+    rest = f" Undecided within the budget: {', '.join(open_topics)}." if open_topics else ""
+    if found:
+        return f"The first layer to depart from the limit by more than {margin:.2%} is {min(found)[1]}.{rest}"
+    if len(open_topics) == len(own):
+        return f"No departure was found, but nothing was decided either.{rest}"
+    told = ", ".join(_TOPICS[t] for t in own if _TOPICS[t] not in open_topics)
+    return f"No layer departs from theory by more than {margin:.2%} in {told}.{rest}"
+
+
+def _unit(topic: str) -> str:
+    return "" if topic == "correlation" else " per layer"
+
+
+def _verdict(m: _Measured, adjusted: float, alpha: float) -> tuple[Verdict, str]:
+    """The verdict and the reason; refuted is asked first."""
+    e = m.evidence
+    if m.nonfinite:
+        return "undecided", f"{m.nonfinite} replicates gave non-finite values, so no mean exists"
+    if not e.finite:
+        return "undecided", "a statistic has zero or undefined variance, so it cannot be tested"
+    worst = int(np.argmax(np.abs(e.deviation) / e.margin))
+    label = m.claim.labels(m.claim.networks(max(m.claim.widths)))[worst]
+    if adjusted <= alpha:
+        if m.p_confirmation is not None and m.p_confirmation <= CONFIRMATION_ALPHA:
+            bent = " (the ladder does not fit its declared order)" if e.lack_of_fit <= alpha else ""
+            return "refuted", f"{label}: {e.estimate[worst]:.6g} against {e.prediction[worst]:.6g}{bent}"
+        return "undecided", "a refutation was not reproduced with fresh addresses"
+    if confirms(e):
+        return "confirmed", "every deviation beyond the margin is excluded"
+    needed = samples_needed(e)
+    if needed < 0:
+        return "undecided", f"the claim's own remainder exceeds its margin at {label}: no sample decides"
+    return "undecided", f"budget spent; the margin needs about {needed:,} replicates instead of {e.samples:,}"
+
+
+def _result(m: _Measured, adjusted: float, alpha: float, claims: int) -> Result:
+    e, claim = m.evidence, m.claim
+    net = claim.networks(max(claim.widths))
+    rival = [] if claim.rival is None else list(np.atleast_1d(claim.rival.predict(net, claim.inputs(net))))
+    verdict, message = _verdict(m, adjusted, alpha)
+    return Result(
+        name=claim.name, verdict=verdict, expected=claim.expected, statement=claim.statement,
+        source=claim.source, mark=claim.mark, labels=claim.labels(net), estimate=e.estimate.tolist(),
+        se=e.se.tolist(), prediction=e.prediction.tolist(), margin=e.margin.tolist(),
+        remainder=e.remainder.tolist(), mde=mde(e, alpha / claims).tolist(),
+        rival_name="" if claim.rival is None else claim.rival.name, rival=[float(v) for v in rival],
+        margin_reason=claim.margin_reason, p=p_value(e), p_adjusted=adjusted,
+        p_confirmation=m.p_confirmation, lack_of_fit=e.lack_of_fit, samples=m.sizes,
+        samples_for_margin=samples_needed(e), network=describe(net), message=message, seconds=m.seconds,
+        stream=claim.name,
+    )  # fmt: skip

@@ -1,0 +1,53 @@
+/* The C interface of the random primitives. Knows no Python, keeps no state.
+ *
+ * Every function exists once per instruction set, in a table; all take whole runs of replicates, write
+ * C-contiguous arrays, and return 0, or -1 when memory ran out. Arguments are assumed to be checked.
+ */
+#ifndef MCVERIFY_H
+#define MCVERIFY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* The address of one layer's draws in one role: see docs/streams.md. */
+typedef struct {
+    uint64_t key;
+    uint64_t start; /* first replicate */
+    uint64_t count;
+    uint32_t layer;
+    uint32_t role;
+} mcv_site;
+
+/* What to draw. The laws carry the codes of mcverify/weights.py. */
+enum {
+    MCV_GAUSSIAN = 0,
+    MCV_UNIFORM = 1,
+    MCV_TRUNCATED_NORMAL = 2,
+    MCV_RADEMACHER = 3,
+    MCV_ORTHOGONAL = 4, /* random maps only */
+    MCV_UNIT = 5,       /* uniforms in (0, 1) */
+    MCV_WORDS = 6       /* the bits themselves */
+};
+
+typedef struct {
+    const char *name;
+    int (*available)(void);
+    /* out: (count, rows, cols); its first tile is number first_tile of the matrix it is part of */
+    int (*draw_f32)(const mcv_site *, int what, uint64_t first_tile, size_t rows, size_t cols, float *out);
+    int (*draw_f64)(const mcv_site *, int what, uint64_t first_tile, size_t rows, size_t cols, double *out);
+    /* x: (x_count = 1 or count, columns, n_in), y: (count, columns, n_out) */
+    int (*matmul_f32)(const mcv_site *, int law, size_t n_out, size_t n_in, size_t columns,
+                      const float *x, size_t x_count, float *y);
+    int (*matmul_f64)(const mcv_site *, int law, size_t n_out, size_t n_in, size_t columns,
+                      const double *x, size_t x_count, double *y);
+    /* d: (d_count = 1 or count, columns, n_out), z: (count, columns, n_in) */
+    int (*transpose_f32)(const mcv_site *, int law, size_t n_out, size_t n_in, size_t columns,
+                         const float *d, size_t d_count, float *z);
+    int (*transpose_f64)(const mcv_site *, int law, size_t n_out, size_t n_in, size_t columns,
+                         const double *d, size_t d_count, double *z);
+} mcv_path;
+
+/* The i-th path this machine can run, fastest first, or NULL past the last. */
+const mcv_path *mcv_path_at(int i);
+
+#endif

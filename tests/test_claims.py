@@ -1,0 +1,187 @@
+"""The catalogue: every claim is complete, can be confirmed, and refutes each of its mutants."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import mcverify as mv
+from mcverify import verification
+from mcverify.claims import experiment, measures, mutations
+from mcverify.claims.catalogue import catalogue, select
+from mcverify.claims.claim import Mutant
+from mcverify.claims.generic import generic_claims
+from mcverify.errors import InputError
+from mcverify.inputs import with_gram
+
+CLAIMS = catalogue()
+GRAM = [[1.0, 0.4], [0.4, 0.5]]
+
+
+def ids(claims):
+    return [c.name for c in claims]
+
+
+def parts(claim):
+    net = claim.networks(max(claim.widths))
+    return net, claim.inputs(net)
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=ids(CLAIMS))
+def test_claims_are_complete(claim):
+    assert claim.source
+    assert claim.statement.endswith(".")
+    assert claim.margin > 0
+    assert claim.margin_reason
+    assert claim.rival is not None
+    assert claim.mutants
+    assert len(claim.widths) >= 5 if claim.test == "ladder" else len(claim.widths) == 1
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=ids(CLAIMS))
+def test_margins_are_below_half_the_distance_to_the_rival(claim):
+    """In the component that tells them apart best: a confirmation excludes the rival."""
+    net, x = parts(claim)
+    prediction, rival = (np.atleast_1d(f(net, x)) for f in (claim.predict, claim.rival.predict))
+    margin = claim.margin * (np.abs(prediction) if claim.relative else 1.0)
+    assert len(prediction) == len(claim.labels(net)) == len(rival)
+    assert np.max(np.abs(rival - prediction) / margin) > 2
+    if claim.remainder is not None:
+        assert (claim.remainder(net, x) < margin / 2).all()
+
+
+def test_names_are_unique():
+    assert len(set(ids(CLAIMS))) == len(CLAIMS)
+
+
+@pytest.mark.parametrize(
+    ("claim", "mutant"),
+    [(c, m) for c in CLAIMS for m in c.mutants],
+    ids=[f"{c.name}: {m.name}" for c in CLAIMS for m in c.mutants],
+)
+def test_mutants_are_refuted(claim, mutant):
+    """A simulation made wrong is refuted at a fifth of the claim's own budget."""
+    report = verification.run_claims([claim], budget=verification.BUDGET / 5, mutant=mutant)
+    assert report.results[0].verdict == "refuted", report.results[0].message
+    assert report.exit_code == 1
+
+
+def test_unknown_patterns_are_named():
+    with pytest.raises(InputError, match=r"did you mean 'poole2016\.q_map'"):
+        select(["pole2016.q_map"])
+    assert ids(select(["*q_map"])) == ["poole2016.q_map", "schoenholz2017.dropout_q_map"]
+
+
+# ---- planning and reporting ---------------------------------------------------------------------------
+
+
+def small(test="mean", **changes):
+    """A cheap claim: the first layer's length, at width 8."""
+    from dataclasses import replace
+
+    net = mv.mlp(4, [8], "tanh", 1.5)
+    (base,) = (c for c in generic_claims(net, with_gram([[1.0]], 4), 0.05, 0) if "map" in c.name)
+    return replace(base, **changes)
+
+
+def test_a_run_is_a_function_of_its_seed():
+    first, again, other = (verification.run_claims([small()], seed=s, threads=t) for s, t in ((1, 1), (1, 2), (2, 2)))
+
+    def told(report):
+        return [(r.estimate, r.p, r.samples) for r in report.results]
+
+    assert told(first) == told(again)
+    assert told(first) != told(other)
+
+
+def test_plans_scale_with_the_margin_and_obey_the_budget():
+    wide, narrow = (verification.run_claims([small(margin=m)]).results[0] for m in (0.05, 0.01))
+    assert narrow.samples[8] == pytest.approx(25 * wide.samples[8], rel=0.05)
+    cut = verification.run_claims([small(margin=1e-4)], budget=3e5).results[0]
+    assert cut.verdict == "undecided"
+    assert "budget spent" in cut.message
+    assert cut.samples_for_margin > 100 * cut.samples[8]
+
+
+def test_a_refutation_needs_to_be_reproduced(monkeypatch):
+    """A refutation that fresh addresses do not confirm is told as undecided."""
+    real = experiment.gather
+
+    def lucky(claim, run, phase, sizes, mutant=None):
+        return real(claim, run, phase, sizes, mutant if phase.endswith("main") else None)
+
+    monkeypatch.setattr(verification.experiment, "gather", lucky)
+    wrong = Mutant("σ_w² doubled", lambda net: mv.mlp(4, [8], "tanh", 3.0))
+    result = verification.run_claims([small()], mutant=wrong).results[0]
+    assert result.verdict == "undecided"
+    assert "not reproduced" in result.message
+    assert result.p_adjusted < 1e-6
+
+
+def test_non_finite_replicates_are_undecided_not_confirmed():
+    result = verification.run_claims([small(measure=lambda t: measures.map_step(t) * np.nan)]).results[0]
+    assert result.verdict == "undecided"
+    assert "non-finite" in result.message
+
+
+def test_an_expected_refutation_is_a_finding():
+    wrong = small(expected="refuted", measure=lambda t: measures.map_step(t) + np.array([0.5, 0, 0]))
+    report = verification.run_claims([wrong])
+    assert report.results[0].verdict == "refuted"
+    assert report.exit_code == 0
+
+
+def test_an_interrupt_keeps_what_was_measured():
+    def stop(trace):
+        raise KeyboardInterrupt
+
+    report = verification.run_claims([small(), small(name="network.late", measure=stop)], threads=1)
+    assert report.interrupted
+    assert ids(report.results) == ["network.map"]
+    assert report.exit_code == 3
+
+
+# ---- a user's own network -----------------------------------------------------------------------------
+
+
+def test_a_sound_wide_network_is_confirmed():
+    report = mv.verify(mv.mlp(16, [128] * 3, "erf", 1.2, 0.1), with_gram(GRAM, 16), margin=0.05, budget=2e9)
+    assert report.exit_code == 0, [(r.name, r.verdict, r.message) for r in report.results]
+    assert report.sentence.startswith("No layer departs")
+
+
+def test_a_narrow_relu_network_departs_and_the_layer_is_named():
+    """E log R = −5/(2n) − 4.1/n² a layer: about −19% at width 16, so the first layer to show is named."""
+    report = mv.verify(mv.mlp(16, [64, 64, 16, 64], "relu", 2.0), with_gram(GRAM, 16), margin=0.06, budget=1e9)
+    assert report.exit_code == 1
+    assert "layer 4" in report.sentence or "layer 3" in report.sentence
+    exact = [r for r in report.results if r.mark == "exact"]
+    assert all(r.verdict == "confirmed" for r in exact)
+
+
+@pytest.mark.parametrize("law", ["uniform", "rademacher", "truncated_normal", "orthogonal"])
+def test_other_weight_laws_get_the_claims_that_hold_for_them(law):
+    net = mv.mlp(16, [64] * 3, "tanh", 1.2, 0.1, law)
+    names = ids(generic_claims(net, with_gram(GRAM, 16), 0.05, 1e7))
+    assert "network.map" in names
+    assert "network.one_step_q" not in names  # exact for Gaussian weights alone
+    report = mv.verify(net, with_gram(GRAM, 16), margin=0.05, budget=1e9)
+    assert report.results[0].verdict == "confirmed"
+
+
+def test_generic_claims_see_a_wrong_sampler():
+    """Every generic claim refutes its own mutant."""
+    net = mv.mlp(16, [64] * 3, "tanh", 1.5, 0.1)
+    for claim in generic_claims(net, with_gram(GRAM, 16), 0.02, 1e7):
+        for mutant in claim.mutants:
+            assert verification.run_claims([claim], mutant=mutant).results[0].verdict == "refuted", claim.name
+
+
+def test_mutations_change_only_what_they_say():
+    net = mv.mlp(8, [16, 4], "tanh", 1.5, 0.1, keep=0.5)
+    assert [net.dense(i).sigma_w2 for i in mutations.weight_gain(2.0)(net).maps] == [1.5, 1.5]
+    assert [mutations.weight_gain(2.0)(net).dense(i).sigma_w2 for i in net.maps] == [1.5, 3.0]
+    assert [mutations.fan_out_scaling(net).dense(i).sigma_w2 for i in net.maps] == [1.5, 6.0]
+    assert [mutations.no_bias(net).dense(i).sigma_b2 for i in net.maps] == [0.1, 0.0]
+    assert mutations.no_dropout(net).layers[2].keep == 1.0
+    assert [mutations.unscaled_dropout(net).dense(i).sigma_w2 for i in net.maps] == [1.5, 0.375]
