@@ -87,7 +87,7 @@ def verify(
 ) -> None:  # fmt: skip
     """Verify the whole catalogue, the claims that match a pattern, or your own network."""
     from mcverify.network_file import DEFAULT_MARGIN
-    from mcverify.report import html, terminal
+    from mcverify.report import html, prediction, terminal
     from mcverify.verification import verify as run
 
     console = _console(stderr=as_json)
@@ -101,7 +101,7 @@ def verify(
         )  # fmt: skip
     page = html.write(report, directory)
     if as_json:
-        click.echo(json.dumps(report.to_dict(), indent=2))
+        click.echo(json.dumps(prediction.finite(report.to_dict()), indent=2))
     else:
         terminal.show(report, console)
         console.print(f"Report: {page}", highlight=False, soft_wrap=True)
@@ -168,7 +168,7 @@ def simulate(
         results.save(measured, out)
         console.print(f"Stored: {out}", highlight=False)
     if as_json:
-        click.echo(json.dumps(results.as_dict(measured), indent=2))
+        click.echo(json.dumps(prediction.finite(results.as_dict(measured)), indent=2))
     elif not replicates:
         prediction.compare(given.net, given.x, measured, console)
 

@@ -25,6 +25,12 @@ def variance(field: str, value: Any) -> None:
         raise InputError(field, value, "must be a finite number, at least 0")
 
 
+def positive(field: str, value: Any) -> None:
+    """A finite number above 0."""
+    if not _is_real(value) or value <= 0:
+        raise InputError(field, value, "must be a finite number above 0")
+
+
 def between(field: str, value: Any, low: float, high: float, *, open_low: bool = False) -> None:
     """A finite number in [low, high], or in (low, high]."""
     if not _is_real(value) or value > high or value < low or (open_low and value == low):

@@ -7,6 +7,7 @@ undecided. Which verdict: STATISTICS in docs/verdicts.md.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -28,7 +29,7 @@ from mcverify.network_file import DEFAULT_GRAM, DEFAULT_MARGIN
 from mcverify.simulation.simulate import Seed, seed_of
 from mcverify.statistics.evidence import Evidence, confirms, mde, p_value, samples_needed
 from mcverify.statistics.multiplicity import holm
-from mcverify.validate import between, variance
+from mcverify.validate import between, positive
 
 ALPHA = 1e-3  # the chance that a run on a correct program refutes anything, before confirmation
 CONFIRMATION_ALPHA = 1e-3
@@ -64,11 +65,22 @@ class Result:
     network: str
     message: str
     seconds: float
-    stream: str
+    one_sided: bool = False
 
     @property
     def as_expected(self) -> bool:
         return self.verdict == self.expected
+
+    @property
+    def worst(self) -> int | None:
+        """The component whose deviation is most against the claim, in margins; an undefined one before any
+        other; None where there are no components."""
+        gaps = [
+            (e - p if self.one_sided else abs(e - p)) / m if m else math.inf
+            for e, p, m in zip(self.estimate, self.prediction, self.margin, strict=True)
+        ]
+        undefined = [g if math.isfinite(g) else math.inf for g in gaps]
+        return undefined.index(max(undefined)) if gaps else None
 
 
 @dataclass(frozen=True)
@@ -103,6 +115,7 @@ class _Measured:
     sizes: dict[int, int]
     evidence: Evidence
     nonfinite: int
+    left_out: int
     seconds: float
     p_confirmation: float | None = None
 
@@ -129,8 +142,10 @@ def _measure(
         pilot = experiment.gather(claim, watched("pilot"), "pilot", dict.fromkeys(claim.widths, PILOT))
         sizes = experiment.plan(claim, pilot, budget)
     values = experiment.gather(claim, watched(phase), stream, sizes, mutant)
-    nonfinite = sum(int((~np.isfinite(v).reshape(len(v), -1).all(axis=1)).sum()) for v in values.values())
-    return _Measured(claim, sizes, experiment.evidence(claim, values), nonfinite, time.perf_counter() - began)
+    nonfinite = sum(int((~experiment.finite_rows(v)).sum()) for v in values.values())
+    left_out = sum(sizes.values()) - sum(len(v) for v in values.values())
+    seconds = time.perf_counter() - began
+    return _Measured(claim, sizes, experiment.evidence(claim, values), nonfinite, left_out, seconds)
 
 
 def run_claims(
@@ -197,7 +212,7 @@ def verify(
     """
     seed = seed_of(rng)
     between("alpha", alpha, 0.0, 0.5, open_low=True)
-    variance("budget", budget)
+    positive("budget", budget)
     find_backend(backend)
     if isinstance(what, Network):
         between("margin", margin, 0.0, 1.0, open_low=True)
@@ -243,24 +258,24 @@ def _unit(topic: str) -> str:
 
 
 def _verdict(m: _Measured, adjusted: float, alpha: float) -> tuple[Verdict, str]:
-    """The verdict and the reason; refuted is asked first."""
+    """The verdict and, but for where the worst component lies, the reason; refuted is asked first."""
     e = m.evidence
     if m.nonfinite:
         return "undecided", f"{m.nonfinite} replicates gave non-finite values, so no mean exists"
     if not e.finite:
         return "undecided", "a statistic has zero or undefined variance, so it cannot be tested"
-    worst = int(np.argmax(np.abs(e.deviation) / e.margin))
-    label = m.claim.labels(m.claim.networks(max(m.claim.widths)))[worst]
     if adjusted <= alpha:
         if m.p_confirmation is not None and m.p_confirmation <= CONFIRMATION_ALPHA:
-            bent = " (the ladder does not fit its declared order)" if e.lack_of_fit <= alpha else ""
-            return "refuted", f"{label}: {e.estimate[worst]:.6g} against {e.prediction[worst]:.6g}{bent}"
+            bent = "; the ladder does not fit its declared order" if e.lack_of_fit <= alpha else ""
+            return "refuted", f"agreement within what the claim promises is excluded{bent}"
         return "undecided", "a refutation was not reproduced with fresh addresses"
     if confirms(e):
         return "confirmed", "every deviation beyond the margin is excluded"
     needed = samples_needed(e)
     if needed < 0:
-        return "undecided", f"the claim's own remainder exceeds its margin at {label}: no sample decides"
+        return "undecided", "the claim's own remainder exceeds its margin: no sample decides"
+    if needed <= e.samples:
+        return "undecided", "the truth seems to lie near the margin, where neither side can be excluded"
     return "undecided", f"budget spent; the margin needs about {needed:,} replicates instead of {e.samples:,}"
 
 
@@ -269,7 +284,9 @@ def _result(m: _Measured, adjusted: float, alpha: float, claims: int) -> Result:
     net = claim.networks(max(claim.widths))
     rival = [] if claim.rival is None else list(np.atleast_1d(claim.rival.predict(net, claim.inputs(net))))
     verdict, message = _verdict(m, adjusted, alpha)
-    return Result(
+    if m.left_out:
+        message += f"; {m.left_out} of {sum(m.sizes.values()):,} networks had a dead layer and are left out"
+    result = Result(
         name=claim.name, verdict=verdict, expected=claim.expected, statement=claim.statement,
         source=claim.source, mark=claim.mark, labels=claim.labels(net), estimate=e.estimate.tolist(),
         se=e.se.tolist(), prediction=e.prediction.tolist(), margin=e.margin.tolist(),
@@ -278,5 +295,15 @@ def _result(m: _Measured, adjusted: float, alpha: float, claims: int) -> Result:
         margin_reason=claim.margin_reason, p=p_value(e), p_adjusted=adjusted,
         p_confirmation=m.p_confirmation, lack_of_fit=e.lack_of_fit, samples=m.sizes,
         samples_for_margin=samples_needed(e), network=describe(net), message=message, seconds=m.seconds,
-        stream=claim.name,
+        one_sided=e.one_sided,
     )  # fmt: skip
+    at = result.worst
+    if verdict != "refuted" or at is None:
+        return result
+    return replace(result, message=f"{result.labels[at]}: {_against(result, at)}; {message}")
+
+
+def _against(r: Result, at: int) -> str:
+    """Measured against predicted, both to the digits that the standard error leaves."""
+    digits = max(0, 1 - math.floor(math.log10(r.se[at]))) if r.se[at] > 0 else 6
+    return f"{r.estimate[at]:.{digits}f} ± {r.se[at]:.1g} against {r.prediction[at]:.{digits}f}"

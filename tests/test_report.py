@@ -29,7 +29,6 @@ def result(**changes: Any) -> Result:
         mde=[0.002, 0.0025], rival_name="lengths double", rival=[2.0, 1.004], margin_reason="it matters",
         p=0.3, p_adjusted=0.6, p_confirmation=None, lack_of_fit=1.0, samples={48: 5919}, samples_for_margin=3000,
         network="64 → [dense 48, tanh]", message="every deviation beyond the margin is excluded", seconds=0.5,
-        stream="paper2000.claim",
     )  # fmt: skip
     return replace(base, **changes)
 
@@ -38,7 +37,8 @@ REFUTED = result(name="paper2000.refuted", verdict="refuted", p=0.0, p_adjusted=
 FINDING = result(name="paper2000.finding", verdict="refuted", expected="refuted", estimate=[9.0, -9.0])
 UNDECIDED = result(name="paper2000.open", verdict="undecided", rival_name="", rival=[])
 LADDER = result(name="network.limit.length", mark="limit", samples={1: 512, 2: 256, 4: 128}, lack_of_fit=0.04)
-BOUND = result(name="paper2000.bound", mark="bound", labels=["rate"], estimate=[-0.3], se=[0.01], prediction=[-0.2],
+BOUND = result(name="paper2000.bound", mark="bound", one_sided=True,
+               labels=["rate"], estimate=[-0.3], se=[0.01], prediction=[-0.2],
                margin=[0.05], remainder=[0.01], mde=[0.06], rival=[-0.05])  # fmt: skip
 NAN = result(
     name="paper2000.nan", verdict="undecided", estimate=[math.nan, math.inf], se=[math.nan, math.inf],
@@ -162,7 +162,7 @@ def test_numbers_that_are_not_finite_are_undefined(full: Page) -> None:
         {"se": [1e300, 1e-300]},
         {"remainder": [1e9, math.inf]},
         {"prediction": [math.inf, math.nan], "rival": [math.inf, math.nan]},
-        {"mark": "bound", "estimate": [-1e6, 1e6]},
+        {"mark": "bound", "one_sided": True, "estimate": [-1e6, 1e6]},
         {"mark": "a mark of tomorrow", "labels": ["中文", "x" * 300]},
     ],
 )
@@ -222,9 +222,9 @@ def test_predictions_carry_one_digit_more() -> None:
 
 
 def test_the_worst_component_is_farthest_or_undefined() -> None:
-    assert html.worst(result(estimate=[1.001, 0.99])) == 1
-    assert html.worst(result(estimate=[1.004, math.nan])) == 1
-    assert html.worst(EMPTY) is None
+    assert result(estimate=[1.001, 0.99]).worst == 1
+    assert result(estimate=[1.004, math.nan]).worst == 1
+    assert EMPTY.worst is None
 
 
 def test_gaps_are_in_margins() -> None:

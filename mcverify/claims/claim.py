@@ -60,6 +60,8 @@ class Claim:
     test: "mean" (at one width), "residual" (one step from the layer below), "within" (at one width,
     refuted only where the deviation exceeds the margin), "ladder" (intercept at 1/width → 0).
     one_sided: the prediction is an upper bound.
+    survivors: networks whose measurement is not finite (a dead layer: log 0) are left out, counted and told;
+    otherwise they leave the claim undecided.
     margin: relative to the prediction where `relative`, else in the component's own unit.
     remainder(net, x) -> (component,): how far the truth may be from the prediction by the claim's account.
     """
@@ -84,6 +86,7 @@ class Claim:
     remainder: Predict | None = None
     relative: bool = False
     one_sided: bool = False
+    survivors: bool = False
     order: int = 2
     cotangent: Cotangent = "independent"
     expected: Verdict = "confirmed"

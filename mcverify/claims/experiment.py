@@ -22,6 +22,7 @@ Sizes = dict[int, int]  # width -> replicates
 
 PILOT = 256
 LEAST = 1024  # replicates below which a mean is not yet taken as Gaussian
+_ROUNDING = 1e-6  # float32 activations: what their rounding may move a mean by, relative to it
 _SLACK = 1.3  # the pilot's standard errors are themselves uncertain
 
 
@@ -67,8 +68,15 @@ def gather(claim: Claim, run: Run, phase: str, sizes: Sizes, mutant: Mutant | No
             done += number * cost(net)
             if run.progress is not None:
                 run.progress(done, total)
-        out[width] = np.concatenate(parts)
+        values = np.concatenate(parts)
+        alive = finite_rows(values)
+        out[width] = values[alive] if claim.survivors and alive.sum() > 1 else values
     return out
+
+
+def finite_rows(values: FloatArray) -> NDArray[np.bool_]:
+    """Which replicates measured finite values throughout."""
+    return np.asarray(np.isfinite(values).reshape(len(values), -1).all(axis=1))
 
 
 @dataclass(frozen=True)
@@ -87,11 +95,12 @@ def estimate(claim: Claim, values: FloatArray) -> Estimate:
         means = values.mean(axis=0)
         if claim.test == "residual":
             residual, variance, mapped = np.moveaxis(means, -1, 0)
-            return Estimate(1 + residual / mapped, np.sqrt(variance / n) / np.abs(mapped), n)
+            return Estimate(1 + residual / mapped, np.hypot(np.sqrt(variance / n) / np.abs(mapped), _ROUNDING), n)
         covariance = np.atleast_2d(np.cov(values, rowvar=False)) / n
         jacobian = _jacobian(claim.combine, means, np.sqrt(np.diagonal(covariance)))
         se = np.sqrt(np.einsum("im,mn,in->i", jacobian, covariance, jacobian))
-        return Estimate(claim.combine(means), se, n)
+        value = claim.combine(means)
+        return Estimate(value, np.hypot(se, _ROUNDING * np.abs(value)), n)
 
 
 def _jacobian(f: Callable[[FloatArray], FloatArray], at: FloatArray, step: FloatArray) -> FloatArray:
@@ -134,8 +143,10 @@ def plan(claim: Claim, pilot: dict[int, FloatArray], budget: float) -> Sizes:
     A function of the pilot and the claim alone. The pilot is not used again, so that the main run is a
     fixed-size sample."""
     e = evidence(claim, pilot)
+    if not e.finite:
+        return dict.fromkeys(pilot, LEAST)  # enough to say what is wrong
     room = np.maximum(e.margin - e.remainder, 1e-3 * e.margin)
-    ratio = float(np.nanmax(confirmation_distance(e.components) * e.se / room)) if e.finite else 1.0
+    ratio = float(np.max(confirmation_distance(e.components) * e.se / room))
     costs = np.array([cost(claim.networks(w)) for w in pilot], float)
     share = np.ones(1)
     if claim.test == "ladder":

@@ -13,10 +13,11 @@ import numpy as np
 
 from mcverify.claims import measures, mutations
 from mcverify.claims.claim import Claim, FloatArray, Inputs, Labels, Measure, Mutant, Predict, Test
+from mcverify.claims.experiment import LEAST, cost
 from mcverify.network import Network
 from mcverify.theory.predict import Prediction, propagate
 
-LADDER = (1, 2, 4, 8, 16)
+LADDER = (1, 2, 3, 4, 6, 8, 12, 16)
 Read = Callable[[Prediction], FloatArray]
 _SOURCE = "the mean-field recursion (Poole et al. 2016; Schoenholz et al. 2017)"
 
@@ -49,7 +50,7 @@ def generic_claims(net: Network, x: FloatArray, margin: float, ladder_cost: floa
     margin: in per-layer gain. ladder_cost: weights that one claim's ladder may generate; widths beyond it
     are left out, and a ladder with fewer than five widths is not asked."""
     claims = [*_exact(net, x, margin), *_own_widths(net, x, margin)]
-    factors = _affordable(net, ladder_cost)
+    factors = ladder_factors(net, ladder_cost)
     if len(factors) >= 5:
         claims += _ladders(net, x, margin, factors)
     return claims
@@ -69,6 +70,7 @@ def _exact(net: Network, x: FloatArray, margin: float) -> list[Claim]:
             name=f"network.{name}", source=_SOURCE, statement=statement, mark="exact", networks=lambda _: net,
             widths=(max(net.widths),), inputs=_fixed(x), predict=_ones(labels), measure=measure, test=test,
             margin=margin, margin_reason="the per-layer gain asked for", labels=labels, rival=None, mutants=gain,
+            survivors=not gaussian,
         )  # fmt: skip
 
     each = step_labels(singles, inputs)
@@ -107,11 +109,11 @@ def gradient_gains(p: Prediction) -> FloatArray:
 
 
 def correlations(p: Prediction) -> FloatArray:
-    """The mean correlation between different inputs at layers 1 … L, (L,)."""
+    """The mean correlation between different inputs at layers 2 … L, (L − 1,)."""
     q = np.diagonal(p.q, axis1=1, axis2=2)
     c = p.q / np.sqrt(q[:, :, None] * q[:, None, :])
     a, b = np.triu_indices(q.shape[1], 1)
-    return np.asarray(c[:, a, b].mean(axis=1))
+    return np.asarray(c[1:, a, b].mean(axis=1))
 
 
 # What is followed layer by layer: (name, what it is, prediction, measurement, labels).
@@ -119,13 +121,13 @@ _FOLLOWED = (
     ("length", "the length's gain from layer to layer", length_gains, measures.log_length_gain, layer_labels(2, 0)),
     ("gradient", "the gradient norm's gain from layer to layer", gradient_gains, measures.log_gradient_gain,
      layer_labels(1, 1)),
-    ("correlation", "the correlation between inputs", correlations, measures.correlation, layer_labels(1, 0)),
+    ("correlation", "the correlation between inputs", correlations, measures.correlation, layer_labels(2, 0)),
 )  # fmt: skip
 
 
 def _followed(x: FloatArray, net: Network) -> list[tuple[str, str, Read, Measure, Labels]]:
     deep, several = len(net.maps) > 1, len(x) > 1
-    return [row for row in _FOLLOWED if (several if row[0] == "correlation" else deep)]
+    return [row for row in _FOLLOWED if deep and (several or row[0] != "correlation")]
 
 
 def _followed_mutant(name: str, net: Network, margin: float) -> Mutant:
@@ -144,17 +146,19 @@ def _own_widths(net: Network, x: FloatArray, margin: float) -> list[Claim]:
             name=f"network.{name}", source=_SOURCE, mark="limit",
             statement=f"In a typical network of these widths {what} is within the margin of the limit's.",
             networks=lambda _: net, widths=(max(net.widths),), inputs=_fixed(x), predict=_predicted(read),
-            measure=measure, test="within", margin=margin, margin_reason="the per-layer gain asked for",
+            measure=measure, test="within", survivors=True, margin=margin, margin_reason="the per-layer gain asked for",
             labels=labels, rival=None, mutants=(_followed_mutant(name, net, margin),),
         )
         for name, what, read, measure, labels in _followed(x, net)
     ]  # fmt: skip
 
 
-def _affordable(net: Network, budget: float) -> tuple[int, ...]:
-    from mcverify.claims.experiment import LEAST, cost
-
-    return tuple(f for f in LADDER if cost(net.scaled(f)) * LEAST <= budget)
+def ladder_factors(net: Network, budget: float) -> tuple[int, ...]:
+    """By which factors a ladder may widen the network: what the budget pays for, and no narrower than the
+    extrapolation's order allows. Corrections go like depth/width, so that a width of four times the depth
+    leaves (1/4)³ to third order, which the intercept sees a hundred times smaller still."""
+    least = max(32, 4 * len(net.maps)) / min(net.widths)
+    return tuple(f for f in LADDER if f >= least and cost(net.scaled(f)) * LEAST <= budget)
 
 
 def _ladders(net: Network, x: FloatArray, margin: float, factors: tuple[int, ...]) -> list[Claim]:

@@ -89,8 +89,10 @@ def log_length_gain(trace: Trace) -> FloatArray:
 
 
 def correlation(trace: Trace) -> FloatArray:
-    """Ĝ^l_ab/√(Ĝ^l_aa Ĝ^l_bb), the mean over pairs of different inputs, (replicate, L)."""
-    g = observables.metric(trace)
+    """Ĝ^l_ab/√(Ĝ^l_aa Ĝ^l_bb), l = 2 … L, the mean over pairs of different inputs, (replicate, L − 1).
+
+    The first is not random."""
+    g = observables.metric(trace)[:, 1:]
     d = np.sqrt(np.diagonal(g, axis1=-2, axis2=-1))
     a, b = np.triu_indices(g.shape[-1], 1)
     return (g[..., a, b] / (d[..., a] * d[..., b])).mean(axis=-1)

@@ -159,12 +159,6 @@ def distances(r: Result, values: list[float]) -> list[float]:
     return [(v - p) / m if m and math.isfinite(v - p) else math.nan for v, p, m in pairs]
 
 
-def worst(r: Result) -> int | None:
-    """The component farthest from its prediction, in margins; an undefined one before any other."""
-    gaps = [abs(d) if math.isfinite(d) else math.inf for d in distances(r, r.estimate)]
-    return gaps.index(max(gaps)) if gaps else None
-
-
 def command(report: Report, r: Result) -> str:
     """What to type to see this claim's verdict again."""
     if r.name.startswith("network."):
@@ -185,7 +179,7 @@ def command(report: Report, r: Result) -> str:
 
 def _section(report: Report, index: int, r: Result) -> Section:
     rows = _rows(r)
-    at = worst(r)
+    at = r.worst
     return Section(
         anchor=f"claim-{index + 1}", result=r, worst=None if at is None else rows[at], facts=_facts(report, r),
         rows=rows, plot=plots.draw(r), networks=f"{sum(r.samples.values()):,}",

@@ -90,7 +90,7 @@ def gaps(r: Result) -> Gaps:
         deviation = np.asarray(r.estimate, dtype=float) - prediction
         rival = scaled(np.asarray(r.rival, dtype=float) - prediction) if r.rival else np.empty(0)
     reach = NormalDist().inv_cdf(1 - CONFIRM_LEVEL) * scaled(r.se)
-    return Gaps(scaled(deviation), reach, scaled(r.remainder), scaled(r.mde), rival, r.mark == "bound")
+    return Gaps(scaled(deviation), reach, scaled(r.remainder), scaled(r.mde), rival, r.one_sided)
 
 
 def draw(r: Result) -> Plot | None:

@@ -18,16 +18,12 @@ if TYPE_CHECKING:
 STYLE = {"confirmed": "green", "refuted": "bold red", "undecided": "yellow"}
 
 
-def worst(r: Result) -> int:
-    """The component farthest from its prediction, in margins."""
-    gaps = [abs(e - p) / m for e, p, m in zip(r.estimate, r.prediction, r.margin, strict=True)]
-    return gaps.index(max(gaps))
-
-
 def row(r: Result) -> list[str | Text]:
     """claim, mark, verdict, measured, predicted, margin, mde, samples."""
-    i = worst(r)
+    i = r.worst
     verdict = Text(r.verdict if r.as_expected else f"{r.verdict} (expected {r.expected})", STYLE[r.verdict])
+    if i is None:
+        return [r.name, r.mark, verdict, *["–"] * 5]
     return [
         r.name, r.mark, verdict, f"{r.estimate[i]:.5g} ± {r.se[i]:.1g}", f"{r.prediction[i]:.5g}",
         f"{r.margin[i]:.2g}", f"{r.mde[i]:.2g}", f"{sum(r.samples.values()):,}",
