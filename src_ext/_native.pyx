@@ -11,14 +11,21 @@ cdef extern from "mcverify.h" nogil:
         uint32_t layer
         uint32_t role
 
+    ctypedef int (*mcv_draw_f32)(const mcv_site *, int, uint64_t, size_t, size_t, float *) noexcept nogil
+    ctypedef int (*mcv_draw_f64)(const mcv_site *, int, uint64_t, size_t, size_t, double *) noexcept nogil
+    ctypedef int (*mcv_map_f32)(
+        const mcv_site *, int, size_t, size_t, size_t, const float *, size_t, float *) noexcept nogil
+    ctypedef int (*mcv_map_f64)(
+        const mcv_site *, int, size_t, size_t, size_t, const double *, size_t, double *) noexcept nogil
+
     ctypedef struct mcv_path:
         const char *name
-        int (*draw_f32)(const mcv_site *, int, uint64_t, size_t, size_t, float *) noexcept nogil
-        int (*draw_f64)(const mcv_site *, int, uint64_t, size_t, size_t, double *) noexcept nogil
-        int (*matmul_f32)(const mcv_site *, int, size_t, size_t, size_t, const float *, size_t, float *) noexcept nogil
-        int (*matmul_f64)(const mcv_site *, int, size_t, size_t, size_t, const double *, size_t, double *) noexcept nogil
-        int (*transpose_f32)(const mcv_site *, int, size_t, size_t, size_t, const float *, size_t, float *) noexcept nogil
-        int (*transpose_f64)(const mcv_site *, int, size_t, size_t, size_t, const double *, size_t, double *) noexcept nogil
+        mcv_draw_f32 draw_f32
+        mcv_draw_f64 draw_f64
+        mcv_map_f32 matmul_f32
+        mcv_map_f64 matmul_f64
+        mcv_map_f32 transpose_f32
+        mcv_map_f64 transpose_f64
 
     const mcv_path *mcv_path_at(int i)
 

@@ -29,22 +29,26 @@ enum {
     MCV_WORDS = 6       /* the bits themselves */
 };
 
+/* out: (count, rows, cols); its first tile is number first_tile of the matrix it is part of */
+typedef int (*mcv_draw_f32)(const mcv_site *, int what, uint64_t first_tile, size_t rows, size_t cols,
+                            float *out);
+typedef int (*mcv_draw_f64)(const mcv_site *, int what, uint64_t first_tile, size_t rows, size_t cols,
+                            double *out);
+/* y = W x, or y = W' x: x (x_count = 1 or count, columns, n_in or n_out), y (count, columns, the other) */
+typedef int (*mcv_map_f32)(const mcv_site *, int law, size_t n_out, size_t n_in, size_t columns,
+                           const float *x, size_t x_count, float *y);
+typedef int (*mcv_map_f64)(const mcv_site *, int law, size_t n_out, size_t n_in, size_t columns,
+                           const double *x, size_t x_count, double *y);
+
 typedef struct {
     const char *name;
     int (*available)(void);
-    /* out: (count, rows, cols); its first tile is number first_tile of the matrix it is part of */
-    int (*draw_f32)(const mcv_site *, int what, uint64_t first_tile, size_t rows, size_t cols, float *out);
-    int (*draw_f64)(const mcv_site *, int what, uint64_t first_tile, size_t rows, size_t cols, double *out);
-    /* x: (x_count = 1 or count, columns, n_in), y: (count, columns, n_out) */
-    int (*matmul_f32)(const mcv_site *, int law, size_t n_out, size_t n_in, size_t columns,
-                      const float *x, size_t x_count, float *y);
-    int (*matmul_f64)(const mcv_site *, int law, size_t n_out, size_t n_in, size_t columns,
-                      const double *x, size_t x_count, double *y);
-    /* d: (d_count = 1 or count, columns, n_out), z: (count, columns, n_in) */
-    int (*transpose_f32)(const mcv_site *, int law, size_t n_out, size_t n_in, size_t columns,
-                         const float *d, size_t d_count, float *z);
-    int (*transpose_f64)(const mcv_site *, int law, size_t n_out, size_t n_in, size_t columns,
-                         const double *d, size_t d_count, double *z);
+    mcv_draw_f32 draw_f32;
+    mcv_draw_f64 draw_f64;
+    mcv_map_f32 matmul_f32;
+    mcv_map_f64 matmul_f64;
+    mcv_map_f32 transpose_f32;
+    mcv_map_f64 transpose_f64;
 } mcv_path;
 
 /* The i-th path this machine can run, fastest first, or NULL past the last. */

@@ -1,5 +1,5 @@
 /* Everything, for one instruction set: included by path_portable.c, path_avx2.c and path_avx512.c, which
- * name it (MCV_PATH) and set what the compiler may use. */
+ * name it (MCV_NAME, MCV_TABLE) and set what the compiler may use. */
 #include <math.h>
 #include <stdlib.h>
 

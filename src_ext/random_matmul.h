@@ -22,7 +22,7 @@ static int FN(matmul)(const mcv_site *site, int law, size_t n_out, size_t n_in, 
     REAL *packed = w + ROW_BLOCK * PITCH;
     for (size_t r = 0; r < site->count; r++, y += columns * n_out) {
         philox_stream stream = philox_open(site, r);
-        if (r == 0 || x_count > 1) FN(pack)(x + (x_count > 1 ? r : 0) * columns * n_in, columns, n_in, packed, x_pitch);
+        if (r == 0 || x_count > 1) FN(pack)(x + r * columns * n_in, columns, n_in, packed, x_pitch);
         for (size_t i0 = 0; i0 < n_out; i0 += ROW_BLOCK) {
             const int rows = (int)MIN((size_t)ROW_BLOCK, n_out - i0);
             for (size_t t0 = 0; t0 < per_row; t0 += CHUNK_TILES) {
@@ -31,7 +31,8 @@ static int FN(matmul)(const mcv_site *site, int law, size_t n_out, size_t n_in, 
                 for (size_t c0 = 0; c0 < columns; c0 += COLUMN_BLOCK) {
                     REAL sums[ROW_BLOCK * COLUMN_BLOCK];
                     const int width = (int)MIN((size_t)COLUMN_BLOCK, columns - c0);
-                    FN(dots)(w, PITCH, rows, packed + c0 * x_pitch + t0 * TILE, x_pitch, width, tiles * TILE, sums);
+                    const REAL *xc = packed + c0 * x_pitch + t0 * TILE;
+                    FN(dots)(w, PITCH, rows, xc, x_pitch, width, tiles * TILE, sums);
                     for (int c = 0; c < width; c++)
                         for (int i = 0; i < rows; i++) {
                             REAL *to = y + (c0 + (size_t)c) * n_out + i0 + (size_t)i;
@@ -47,7 +48,8 @@ static int FN(matmul)(const mcv_site *site, int law, size_t n_out, size_t n_in, 
 }
 
 /* out_c += sum_i d_c[i] w_i over TRANSPOSE_VECTORS vectors of each row */
-INLINE void FN(outer_block)(const REAL *w, size_t rows, const REAL *d, size_t d_pitch, REAL *out, const int columns)
+INLINE void FN(outer_block)(const REAL *w, size_t rows, const REAL *d, size_t d_pitch, REAL *out,
+                            const int columns)
 {
     VEC acc[TRANSPOSE_COLUMNS][TRANSPOSE_VECTORS];
 #pragma GCC unroll 4
@@ -93,11 +95,13 @@ static int FN(transpose)(const mcv_site *site, int law, size_t n_out, size_t n_i
                 const size_t rows = MIN((size_t)TRANSPOSE_ROWS, n_out - i0);
                 fill(&stream, (tile_range){per_row, i0, rows, t, 1}, w, TILE);
                 for (size_t part = 0; part < TILE; part += TRANSPOSE_VECTORS * VLANES) {
+                    const REAL *wp = w + part, *di = dr + i0;
+                    REAL *to = out + part;
                     size_t c = 0;
                     for (; c + TRANSPOSE_COLUMNS <= columns; c += TRANSPOSE_COLUMNS)
-                        FN(outer_block)(w + part, rows, dr + c * n_out + i0, n_out, out + c * TILE + part, TRANSPOSE_COLUMNS);
+                        FN(outer_block)(wp, rows, di + c * n_out, n_out, to + c * TILE, TRANSPOSE_COLUMNS);
                     for (; c < columns; c++)
-                        FN(outer_block)(w + part, rows, dr + c * n_out + i0, n_out, out + c * TILE + part, 1);
+                        FN(outer_block)(wp, rows, di + c * n_out, n_out, to + c * TILE, 1);
                 }
             }
             const size_t width = MIN((size_t)TILE, n_in - t * TILE);
