@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -120,8 +121,20 @@ class _Measured:
     p_confirmation: float | None = None
 
 
-# Called as (number of the claim, how many claims, its name, phase, share of the phase's work done).
-Listener = Callable[[int, int, str, str, float], None]
+@dataclass(frozen=True)
+class Event:
+    """Claim `at` of `claims` is in a phase ("pilot", "main", "confirmation"), of which `share` is done. After
+    its main run `so_far` is its result, with the p-value times the number of claims for Holm's."""
+
+    at: int
+    claims: int
+    name: str
+    phase: str
+    share: float
+    so_far: Result | None = None
+
+
+Listener = Callable[[Event], None]
 
 
 def _measure(
@@ -169,22 +182,21 @@ def run_claims(
     measured: list[_Measured] = []
     interrupted = False
 
-    def telling(at: int) -> Callable[[str, float], None]:
-        def tell(phase: str, share: float) -> None:
-            if listener is not None:
-                listener(at, len(claims), claims[at].name, phase, share)
-
-        return tell
+    def tell(at: int, phase: str, share: float, so_far: Result | None = None) -> None:
+        if listener is not None:
+            listener(Event(at, len(claims), claims[at].name, phase, share, so_far))
 
     try:
         for at, claim in enumerate(claims):
-            measured.append(_measure(claim, run, "main", budget, mutant, telling(at)))
+            m = _measure(claim, run, "main", budget, mutant, partial(tell, at))
+            measured.append(m)
+            tell(at, "main", 1.0, _result(m, min(1.0, p_value(m.evidence) * len(claims)), alpha, len(claims)))
     except KeyboardInterrupt:
         interrupted = True
     adjusted = holm(np.array([p_value(m.evidence) for m in measured]))
     for at, (m, p) in enumerate(zip(measured, adjusted, strict=True)):
         if p <= alpha:
-            again = _measure(m.claim, run, "confirmation", budget, mutant, telling(at), m.sizes)
+            again = _measure(m.claim, run, "confirmation", budget, mutant, partial(tell, at), m.sizes)
             m.p_confirmation = p_value(again.evidence)
     facts = results.provenance(kind="verification", seed=str(seed), alpha=alpha, budget=budget, backend=backend)
     done = [_result(m, float(p), alpha, len(claims)) for m, p in zip(measured, adjusted, strict=True)]

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from mcverify.verification import Report, Result
+    from mcverify.verification import Event, Report, Result
 
 STYLE = {"confirmed": "green", "refuted": "bold red", "undecided": "yellow"}
 
@@ -53,16 +53,24 @@ def table(results: Sequence[Result], width: int) -> Table:
 
 
 class LiveRun:
-    """A listener of a verification: progress over its claims with the time left, and the claim at work."""
+    """A listener of a verification: the claims measured so far, the one at work, and the time left."""
 
     def __init__(self, console: Console) -> None:
+        self.console = console
+        self.measured: list[Result] = []
         self.progress = Progress(
             TextColumn("{task.description}"), BarColumn(bar_width=30), TextColumn("{task.percentage:3.0f}%"),
             TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=False),
         )  # fmt: skip
         self.all = self.progress.add_task("claims", total=None)
         self.one = self.progress.add_task("", total=1.0)
-        self.live = Live(Group(self.progress), console=console, refresh_per_second=8, transient=True)
+        self.live = Live(get_renderable=self._view, console=console, refresh_per_second=8, transient=True)
+
+    def _view(self) -> Group:
+        """The last rows that fit above the bars."""
+        fit = max(0, self.console.height - 6)
+        rows = self.measured[-fit:] if fit else []
+        return Group(table(rows, self.console.width), self.progress) if rows else Group(self.progress)
 
     def __enter__(self) -> LiveRun:
         self.live.start()
@@ -71,11 +79,15 @@ class LiveRun:
     def __exit__(self, *_: object) -> None:
         self.live.stop()
 
-    def __call__(self, at: int, claims: int, claim: str, phase: str, share: float) -> None:
-        """Claim `at` of `claims` is in `phase`, of which `share` is done."""
-        within = {"pilot": 0.1 * share, "main": 0.1 + 0.9 * share}.get(phase, 1.0)
-        self.progress.update(self.all, description=f"claim {at + 1} of {claims}", total=claims, completed=at + within)
-        self.progress.update(self.one, description=f"{claim}: {phase}", completed=share)
+    def __call__(self, event: Event) -> None:
+        if event.so_far is not None:
+            self.measured.append(event.so_far)
+        within = {"pilot": 0.1 * event.share, "main": 0.1 + 0.9 * event.share}.get(event.phase, 1.0)
+        self.progress.update(
+            self.all, description=f"claim {event.at + 1} of {event.claims}", total=event.claims,
+            completed=event.at + within,
+        )  # fmt: skip
+        self.progress.update(self.one, description=f"{event.name}: {event.phase}", completed=event.share)
 
 
 @contextmanager
