@@ -80,12 +80,16 @@ def main() -> None:
 @threads_option
 @click.option("--report", "directory", type=click.Path(file_okay=False, path_type=Path), default="mcverify-report",
               show_default=True, help="Folder for report.html.")  # fmt: skip
+@click.option("--self-test", "self_test", is_flag=True,
+              help="Run the claims' planted errors instead: every one must be refuted.")  # fmt: skip
 @json_option
 def verify(
     what: tuple[str, ...], seed: int, alpha: float, budget: float, backend: str, threads: int | None,
-    directory: Path, as_json: bool,
+    directory: Path, self_test: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Verify the whole catalogue, the claims that match a pattern, or your own network."""
+    if self_test:
+        _self_test(what, seed, budget, backend, threads)
     from mcverify.network_file import DEFAULT_MARGIN
     from mcverify.report import html, prediction, terminal
     from mcverify.verification import verify as run
@@ -106,6 +110,24 @@ def verify(
         terminal.show(report, console)
         console.print(f"Report: {page}", highlight=False, soft_wrap=True)
     sys.exit(report.exit_code)
+
+
+def _self_test(what: tuple[str, ...], seed: int, budget: float, backend: str, threads: int | None) -> None:
+    """Exit 0 when every planted error is refuted, 1 otherwise."""
+    from mcverify.claims.catalogue import select
+    from mcverify.claims.generic import generic_claims
+    from mcverify.report import terminal
+    from mcverify.validate import positive
+    from mcverify.verification import self_test
+
+    positive("--budget", budget)
+    given = _network_file(what)
+    claims = select(what) if given is None else generic_claims(given.net, given.x, given.margin, budget * 1e9)
+    console = _console()
+    with terminal.LiveRun(console) as live:
+        found = self_test(claims, seed=seed, budget=budget * 1e9, backend=backend, threads=threads, listener=live)
+    terminal.show_self_test(found, console)
+    sys.exit(0 if all(r.verdict == "refuted" for _, r in found) else 1)
 
 
 def _network_file(what: tuple[str, ...]) -> NetworkFile | None:

@@ -203,6 +203,28 @@ def run_claims(
     return Report(done, alpha, seed, facts, interrupted=interrupted)
 
 
+def self_test(
+    claims: Sequence[Claim], *, seed: int = 0, budget: float = BUDGET, backend: str = "auto",
+    threads: int | None = None, listener: Listener | None = None,
+) -> list[tuple[str, Result]]:  # fmt: skip
+    """Every mutant of every claim at the claim's own budget: (mutant, result), each to be refuted."""
+    pairs = [(claim, mutant) for claim in claims for mutant in claim.mutants]
+    out = []
+    for at, (claim, mutant) in enumerate(pairs):
+
+        def tell(event: Event, at: int = at, name: str = f"{claim.name}: {mutant.name}") -> None:
+            if listener is not None:
+                listener(replace(event, at=at, claims=len(pairs), name=name, so_far=None))
+
+        report = run_claims(
+            [claim], seed=seed, budget=budget, backend=backend, threads=threads, mutant=mutant, listener=tell
+        )
+        if report.interrupted:
+            break
+        out.append((mutant.name, report.results[0]))
+    return out
+
+
 def verify(
     what: Network | str | Sequence[str] = (),
     x: ArrayLike | None = None,

@@ -118,6 +118,12 @@ def test_exit_code_3_when_the_budget_is_too_small(tmp_path):
     assert "budget spent" in shown.stdout
 
 
+def test_planted_errors_are_shown_refuted():
+    shown = mcverify("verify", "--self-test", "poole2016.xi_q")
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert "2 of 2 planted errors refuted" in shown.stdout
+
+
 def test_claims_are_listed():
     shown = mcverify("claims")
     assert "poole2016.q_map" in shown.stdout

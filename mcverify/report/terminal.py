@@ -101,6 +101,20 @@ def counting(console: Console, what: str) -> Iterator[Callable[[int, int], None]
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
+def show_self_test(results: Sequence[tuple[str, Result]], console: Console) -> None:
+    """Each planted error with its verdict, and how many were caught."""
+    out = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("claim", "planted error", "verdict", "measured", "claimed"):
+        out.add_column(name)
+    for mutant, r in results:
+        cells = row(r)
+        verdict = Text(r.verdict, "green" if r.verdict == "refuted" else "bold red")
+        out.add_row(r.name, mutant, verdict, cells[3], cells[4])
+    console.print(out)
+    caught = sum(r.verdict == "refuted" for _, r in results)
+    console.print(f"\n{caught} of {len(results)} planted errors refuted.", highlight=False)
+
+
 def show(report: Report, console: Console) -> None:
     """The table, every verdict that is not as expected with its reason, and one closing line."""
     console.print(table(report.results, console.width))
