@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import mcverify as mv
 from mcverify.inputs import with_gram
 from mcverify.layers.layer import State
-from mcverify.theory.predict import propagate
+from mcverify.theory.propagation import propagate
 
 GRAM = [[1.0, 0.4], [0.4, 0.5]]
 

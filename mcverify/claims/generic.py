@@ -15,7 +15,7 @@ from mcverify.claims import measures, mutations
 from mcverify.claims.claim import Claim, FloatArray, Inputs, Labels, Measure, Mutant, Predict, Test
 from mcverify.claims.experiment import LEAST, cost
 from mcverify.network import Network
-from mcverify.theory.predict import Prediction, propagate
+from mcverify.theory.propagation import Prediction, propagate
 
 LADDER = (1, 2, 3, 4, 6, 8, 12, 16)
 Read = Callable[[Prediction], FloatArray]

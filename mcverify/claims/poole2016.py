@@ -15,7 +15,7 @@ from mcverify.network import Network, mlp
 from mcverify.simulation import observables
 from mcverify.simulation.trace import Trace
 from mcverify.theory.phase import Phase, phase
-from mcverify.theory.predict import propagate
+from mcverify.theory.propagation import propagate
 
 Point = tuple[float, float]
 Gap = Callable[[FloatArray], FloatArray]  # (…, input, input) -> (…,)

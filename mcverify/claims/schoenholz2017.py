@@ -29,7 +29,7 @@ from mcverify.random_map import explicit
 from mcverify.simulation import observables
 from mcverify.simulation.trace import Trace
 from mcverify.theory.phase import phase
-from mcverify.theory.predict import propagate
+from mcverify.theory.propagation import propagate
 
 SOURCE = "Schoenholz et al. 2017, arXiv:1611.01232"
 CRITICAL = (1.05, 2e-5)  # where the ultra-deep convolutional networks of Xiao et al. 2018 are trained

@@ -13,7 +13,7 @@ from rich.table import Table
 from mcverify.network import Network, describe
 from mcverify.theory.diagnosis import diagnose
 from mcverify.theory.phase import Phase
-from mcverify.theory.predict import Prediction, propagate
+from mcverify.theory.propagation import Prediction, propagate
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -12,8 +12,9 @@ from mcverify.activations import Activation
 from mcverify.layers.dropout import Dropout
 from mcverify.network import Network
 from mcverify.theory.critical_line import NoCriticalPoint, critical_sigma_w2
+from mcverify.theory.finite_width import length_variance
 from mcverify.theory.phase import Phase, phase
-from mcverify.theory.predict import Prediction
+from mcverify.theory.propagation import Prediction
 
 FloatArray = NDArray[np.float64]
 Hidden = tuple[Activation, float, float, float]  # φ, σ_w², σ_b², keep
@@ -45,7 +46,7 @@ def diagnose(net: Network, p: Prediction) -> list[str]:
         out.append(f"{len(kinds)} different kinds of hidden layer: no single phase; follow the table layer by layer.")
     out += _gradients(net, p)
     out += _advice(kinds, p)
-    out += _width(net, kinds)
+    out += _width(net, p)
     return out
 
 
@@ -90,15 +91,15 @@ def _advice(kinds: list[Hidden], p: Prediction) -> list[str]:
     return [f"At σ_b² = {sigma_b2:g} the critical σ_w² is {critical:.10g}, instead of {sigma_w2:g}."]
 
 
-def _width(net: Network, kinds: list[Hidden]) -> list[str]:
-    """Finite width in one number, exact for ReLU at (2, 0) with Gaussian weights (Hanin & Rolnick 2018)."""
-    hidden = [net.widths[l] for l in range(len(net.maps)) if net.gains()[l][2] is not None]
-    beta = sum(1 / n for n in hidden)
+def _width(net: Network, p: Prediction) -> list[str]:
+    """What a finite width costs: limits err by Σ 1/width, and networks differ from one another."""
+    beta = sum(1 / n for n, (_, _, phi) in zip(net.widths, net.gains(), strict=True) if phi is not None)
     text = f"Σ 1/width over hidden layers is {beta:.3g}: limits err by about that much."
-    gaussian = all(net.dense(i).weights == "gaussian" for i in net.maps)
-    he_relu = len(kinds) == 1 and kinds[0][0].name == "relu" and kinds[0][1:] == (2.0, 0.0, 1.0) and gaussian
-    first = net.dense(net.maps[0])
-    if he_relu and (first.sigma_w2, first.sigma_b2) == (2.0, 0.0):
-        spread = math.expm1(sum(math.log1p(5 / n) for n in hidden))
-        text += f" Single networks' lengths have variance Π(1 + 5/n) − 1 = {spread:.3g} of the mean squared (exact)."
+    spread = length_variance(net, p)
+    relative = np.sqrt(spread.value[-1]) / p.length[-1]
+    if np.isfinite(relative).all():
+        how = "exact" if (spread.mark[-1] == "exact").all() else "to first order"
+        text += (
+            f" At the last layer the lengths of single networks scatter by ±{relative.max():.2g} of their mean ({how})."
+        )
     return [text]

@@ -1,0 +1,64 @@
+"""Second moments through a network: states upwards, gradient moments downwards, read at every map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mcverify.expectations import gaussian
+from mcverify.layers import chain
+from mcverify.layers.layer import Grad, State
+from mcverify.network import Network
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Mean-field statistics at every map l = 1 … L, as arrays; `exact` masks say where they hold at any width."""
+
+    q: FloatArray  # (layer, input, input)
+    q_exact: NDArray[np.bool_]
+    length: FloatArray  # (layer, input)
+    length_exact: NDArray[np.bool_]
+    chi: FloatArray  # (layer, input)
+    grad_gram: FloatArray  # (layer, input, input)
+    grad_exact: NDArray[np.bool_]
+
+
+def propagate(net: Network, x: FloatArray, cotangent: str | FloatArray = "independent") -> Prediction:
+    """States upwards and gradient moments downwards, read at every map.
+
+    Raises Unpredictable where a layer cannot treat the state it meets."""
+    states = chain.propagate(net.layers, State.of_inputs(x))
+    grads = chain.pull_back(net.layers[: net.end], states[: net.end + 1], _seed(cotangent, len(x)))
+    pre = [states[i + 1] for i in net.maps]
+    out = [states[i + 2] if phi is not None else states[i + 1] for i, _, phi in net.gains()]
+    return Prediction(
+        q=np.stack([s.cov for s in pre]),
+        q_exact=np.stack([s.exact for s in pre]),
+        length=np.stack([s.q for s in out]),
+        length_exact=np.stack([np.diagonal(s.exact) for s in out]),
+        chi=np.stack([_chi(states[i + 1], gain, phi) for i, gain, phi in net.gains()]),
+        grad_gram=np.stack([grads[i + 1].cov for i in net.maps]),
+        grad_exact=np.stack([grads[i + 1].exact for i in net.maps]),
+    )
+
+
+def _seed(cotangent: str | FloatArray, inputs: int) -> Grad:
+    """Moments of the output cotangent itself."""
+    if isinstance(cotangent, str):
+        cov = np.eye(inputs) if cotangent == "independent" else np.ones((inputs, inputs))
+    else:
+        cov = cotangent @ cotangent.T
+    return Grad(cov, np.ones(cov.shape, bool))
+
+
+def _chi(state: State, gain: float, phi: Any) -> FloatArray:
+    """χ^l = σ_w² ⟨φ′²⟩ at the finite-depth q^l (Schoenholz et al. 2017, eq. 12)."""
+    if phi is None:
+        return np.full(len(state.cov), gain)
+    return gain * np.asarray(gaussian.derivative_second_moment(phi, state.q).value)
