@@ -26,16 +26,19 @@ slow: $(VENV)/.tested
 	$(BIN)/python -m pytest -m slow
 
 wheel: $(VENV)/.tested
+	rm -rf dist
 	$(BIN)/python -m build --wheel --outdir dist .
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: $(VENV)/bin/python $(SOURCES)
+	@echo 'Setting up $(VENV): dependencies and the compiled extension, about a minute.'
 	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
 
 $(VENV)/.tested: $(VENV)/bin/python $(SOURCES)
+	@echo 'Setting up $(VENV) for the tests: dependencies and the compiled extension, about a minute.'
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	touch $@ $(VENV)/.installed
 
