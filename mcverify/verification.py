@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -137,28 +136,39 @@ class Event:
 Listener = Callable[[Event], None]
 
 
+def _samples(claims: Sequence[Claim]) -> list[list[int]]:
+    """Which claims, by number, are measured together: neighbours of one sample name."""
+    groups: list[list[int]] = []
+    for at, claim in enumerate(claims):
+        if groups and claim.sample and claims[groups[-1][0]].sample == claim.sample:
+            groups[-1].append(at)
+        else:
+            groups.append([at])
+    return groups
+
+
+def _plan(claims: Sequence[Claim], run: Run, budget: float) -> dict[int, int]:
+    """From a pilot of the claims' own networks, so that a mutant is judged at its claim's budget. Claims of one
+    sample take the largest of their plans."""
+    pilots = experiment.gather(claims, run, "pilot", dict.fromkeys(claims[0].widths, PILOT))
+    plans = [experiment.plan(c, p, budget * len(claims)) for c, p in zip(claims, pilots, strict=True)]
+    return {width: max(plan[width] for plan in plans) for width in claims[0].widths}
+
+
 def _measure(
-    claim: Claim, run: Run, phase: str, budget: float, mutant: Mutant | None,
-    tell: Callable[[str, float], None], sizes: dict[int, int] | None = None,
-) -> _Measured:  # fmt: skip
+    claims: Sequence[Claim], run: Run, phase: str, sizes: dict[int, int], mutant: Mutant | None
+) -> list[_Measured]:
+    """The claims of one sample, each with its evidence."""
     began = time.perf_counter()
     stream = phase if mutant is None else f"mutant {mutant.name}/{phase}"
-
-    def watched(what: str) -> Run:
-        def progress(done: int, total: int) -> None:
-            tell(what, done / total)
-
-        return Run(run.seed, run.backend, run.threads, progress)
-
-    if sizes is None:
-        # The plan is made from the claim's own network, so that a mutant is judged at the claim's budget.
-        pilot = experiment.gather(claim, watched("pilot"), "pilot", dict.fromkeys(claim.widths, PILOT))
-        sizes = experiment.plan(claim, pilot, budget)
-    values = experiment.gather(claim, watched(phase), stream, sizes, mutant)
-    nonfinite = sum(int((~experiment.finite_rows(v)).sum()) for v in values.values())
-    left_out = sum(sizes.values()) - sum(len(v) for v in values.values())
-    seconds = time.perf_counter() - began
-    return _Measured(claim, sizes, experiment.evidence(claim, values), nonfinite, left_out, seconds)
+    gathered = experiment.gather(claims, run, stream, sizes, mutant)
+    seconds = (time.perf_counter() - began) / len(claims)
+    out = []
+    for claim, values in zip(claims, gathered, strict=True):
+        nonfinite = sum(int((~experiment.finite_rows(v)).sum()) for v in values.values())
+        left_out = sum(sizes.values()) - sum(len(v) for v in values.values())
+        out.append(_Measured(claim, sizes, experiment.evidence(claim, values), nonfinite, left_out, seconds))
+    return out
 
 
 def run_claims(
@@ -178,26 +188,31 @@ def run_claims(
     budget: generated weights per claim; mutant: applied to the simulated networks of every claim.
     An interrupt (Ctrl-C) ends the run with the claims measured so far.
     """
-    run = Run(seed, backend, threads)
     measured: list[_Measured] = []
-    interrupted = False
 
     def tell(at: int, phase: str, share: float, so_far: Result | None = None) -> None:
         if listener is not None:
             listener(Event(at, len(claims), claims[at].name, phase, share, so_far))
 
+    def run(at: int, phase: str) -> Run:
+        return Run(seed, backend, threads, lambda done, total: tell(at, phase, done / total))
+
+    interrupted = False
     try:
-        for at, claim in enumerate(claims):
-            m = _measure(claim, run, "main", budget, mutant, partial(tell, at))
-            measured.append(m)
-            tell(at, "main", 1.0, _result(m, min(1.0, p_value(m.evidence) * len(claims)), alpha, len(claims)))
+        for group in _samples(claims):
+            together = [claims[at] for at in group]
+            sizes = _plan(together, run(group[0], "pilot"), budget)
+            for at, m in zip(group, _measure(together, run(group[0], "main"), "main", sizes, mutant), strict=True):
+                measured.append(m)
+                tell(at, "main", 1.0, _result(m, min(1.0, p_value(m.evidence) * len(claims)), alpha, len(claims)))
+        adjusted = holm(np.array([p_value(m.evidence) for m in measured]))
+        for at in map(int, np.flatnonzero(adjusted <= alpha)):
+            m = measured[at]
+            (again,) = _measure([m.claim], run(at, "confirmation"), "confirmation", m.sizes, mutant)
+            m.p_confirmation = p_value(again.evidence)
     except KeyboardInterrupt:
         interrupted = True
-    adjusted = holm(np.array([p_value(m.evidence) for m in measured]))
-    for at, (m, p) in enumerate(zip(measured, adjusted, strict=True)):
-        if p <= alpha:
-            again = _measure(m.claim, run, "confirmation", budget, mutant, partial(tell, at), m.sizes)
-            m.p_confirmation = p_value(again.evidence)
+        adjusted = holm(np.array([p_value(m.evidence) for m in measured]))
     facts = results.provenance(kind="verification", seed=str(seed), alpha=alpha, budget=budget, backend=backend)
     done = [_result(m, float(p), alpha, len(claims)) for m, p in zip(measured, adjusted, strict=True)]
     return Report(done, alpha, seed, facts, interrupted=interrupted)
@@ -302,6 +317,8 @@ def _verdict(m: _Measured, adjusted: float, alpha: float) -> tuple[Verdict, str]
         if m.p_confirmation is not None and m.p_confirmation <= CONFIRMATION_ALPHA:
             bent = "; the ladder does not fit its declared order" if e.lack_of_fit <= alpha else ""
             return "refuted", f"agreement within what the claim promises is excluded{bent}"
+        if m.p_confirmation is None:
+            return "undecided", "the run was cut short before a refutation could be repeated with fresh addresses"
         return "undecided", "a refutation was not reproduced with fresh addresses"
     if confirms(e):
         return "confirmed", "every deviation beyond the margin is excluded"

@@ -107,8 +107,8 @@ def test_a_refutation_needs_to_be_reproduced(monkeypatch):
     """A refutation that fresh addresses do not confirm is told as undecided."""
     real = experiment.gather
 
-    def lucky(claim, run, phase, sizes, mutant=None):
-        return real(claim, run, phase, sizes, mutant if phase.endswith("main") else None)
+    def lucky(claims, run, phase, sizes, mutant=None):
+        return real(claims, run, phase, sizes, mutant if phase.endswith("main") else None)
 
     monkeypatch.setattr(verification.experiment, "gather", lucky)
     wrong = Mutant("σ_w² doubled", lambda net: mv.mlp(4, [8], "tanh", 3.0))
@@ -135,10 +135,21 @@ def test_an_interrupt_keeps_what_was_measured():
     def stop(trace):
         raise KeyboardInterrupt
 
-    report = verification.run_claims([small(), small(name="network.late", measure=stop)], threads=1)
+    late = small(name="network.late", measure=stop, sample="")
+    report = verification.run_claims([small(), late], threads=1)
     assert report.interrupted
     assert ids(report.results) == ["network.map"]
     assert report.exit_code == 3
+
+
+def test_claims_of_one_sample_share_their_networks():
+    """Measured together, each gets the evidence that it gets alone from the same sample."""
+    one = small()
+    pair = verification.run_claims([one, small(name="network.again")]).results
+    assert pair[0].estimate == pair[1].estimate
+    assert pair[0].estimate == verification.run_claims([one]).results[0].estimate
+    apart = verification.run_claims([one, small(name="network.again", sample="other")]).results
+    assert apart[0].estimate != apart[1].estimate
 
 
 # ---- a user's own network -----------------------------------------------------------------------------

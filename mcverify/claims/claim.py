@@ -60,6 +60,8 @@ class Claim:
     test: "mean" (at one width), "residual" (one step from the layer below), "within" (at one width,
     refuted only where the deviation exceeds the margin), "ladder" (intercept at 1/width → 0).
     one_sided: the prediction is an upper bound.
+    sample: claims of one sample name are measured on the same networks; they agree in networks, widths, inputs,
+    engine and cotangent. engine: "explicit", or "auto" where the one-step law is not what is claimed.
     survivors: networks whose measurement is not finite (a dead layer: log 0) are left out, counted and told;
     otherwise they leave the claim undecided.
     margin: relative to the prediction where `relative`, else in the component's own unit.
@@ -87,6 +89,8 @@ class Claim:
     relative: bool = False
     one_sided: bool = False
     survivors: bool = False
+    sample: str = ""
+    engine: str = "explicit"
     order: int = 2
     cotangent: Cotangent = "independent"
     expected: Verdict = "confirmed"

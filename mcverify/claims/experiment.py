@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,36 +42,50 @@ def cost(net: Network) -> int:
     return 2 * sum(sizes) - sizes[0]
 
 
-def gather(claim: Claim, run: Run, phase: str, sizes: Sizes, mutant: Mutant | None = None) -> dict[int, FloatArray]:
-    """Every replicate's measurement, width -> (replicate, …). Each width has a stream of its own, so that
-    the estimates of a ladder are independent."""
-    engine, _ = choose_engine("explicit", run.backend, "float32")
-    measure = claim.measure if mutant is None or mutant.measure is None else mutant.measure
-    total = sum(cost(claim.networks(w)) * n for w, n in sizes.items())
+def gather(
+    claims: Sequence[Claim], run: Run, phase: str, sizes: Sizes, mutant: Mutant | None = None
+) -> list[dict[int, FloatArray]]:
+    """Every replicate's measurement, for each claim of one sample: width -> (replicate, …).
+
+    Each width has a stream of its own, so that the estimates of a ladder are independent."""
+    lead = claims[0]
+    total = sum(cost(lead.networks(w)) * n for w, n in sizes.items())
     done = 0
-    out = {}
+    out: list[dict[int, FloatArray]] = [{} for _ in claims]
     for width, samples in sizes.items():
-        net = claim.networks(width)
-        x = claim.inputs(net)
-        sampled = None if mutant is None or mutant.network is None else mutant.network(net)
-        key = stream_key(run.seed, f"{claim.name}/{width}", phase)
-        plan = Plan(net, x, engine, key, claim.cotangent, sampled=sampled)
-
-        def work(start: int, count: int, plan: Plan = plan) -> FloatArray:
-            with np.errstate(all="ignore"):  # non-finite replicates are named by the verdict
-                return measure(trace(plan, start, count))
-
-        chunk = chunk_size(net, 2 * len(x), 4)
-        parts = []
-        for number, values in in_chunks(work, 0, samples, chunk, run.threads):
+        work, net, columns = _work(claims, run, phase, width, mutant)
+        parts: list[list[FloatArray]] = []
+        for number, values in in_chunks(work, 0, samples, chunk_size(net, columns, 4), run.threads):
             parts.append(values)
             done += number * cost(net)
             if run.progress is not None:
                 run.progress(done, total)
-        values = np.concatenate(parts)
-        alive = finite_rows(values)
-        out[width] = values[alive] if claim.survivors and alive.sum() > 1 else values
+        for claim, kept, pieces in zip(claims, out, zip(*parts, strict=True), strict=True):
+            whole = np.concatenate(pieces)
+            alive = finite_rows(whole)
+            kept[width] = whole[alive] if claim.survivors and alive.sum() > 1 else whole
     return out
+
+
+def _work(
+    claims: Sequence[Claim], run: Run, phase: str, width: int, mutant: Mutant | None
+) -> tuple[Callable[[int, int], list[FloatArray]], Network, int]:
+    """(start, count) -> each claim's measurement of those replicates; the network, and its columns."""
+    lead = claims[0]
+    net = lead.networks(width)
+    x = lead.inputs(net)
+    sampled = None if mutant is None or mutant.network is None else mutant.network(net)
+    measures = [c.measure if mutant is None or mutant.measure is None else mutant.measure for c in claims]
+    engine, _ = choose_engine(lead.engine, run.backend, "float32")
+    key = stream_key(run.seed, f"{lead.sample or lead.name}/{width}", phase)
+    plan = Plan(net, x, engine, key, lead.cotangent, sampled=sampled)
+
+    def work(start: int, count: int) -> list[FloatArray]:
+        with np.errstate(all="ignore"):  # non-finite replicates are named by the verdict
+            t = trace(plan, start, count)
+            return [measure(t) for measure in measures]
+
+    return work, net, 2 * len(x)
 
 
 def finite_rows(values: FloatArray) -> NDArray[np.bool_]:

@@ -70,7 +70,7 @@ def _exact(net: Network, x: FloatArray, margin: float) -> list[Claim]:
             name=f"network.{name}", source=_SOURCE, statement=statement, mark="exact", networks=lambda _: net,
             widths=(max(net.widths),), inputs=_fixed(x), predict=_ones(labels), measure=measure, test=test,
             margin=margin, margin_reason="the per-layer gain asked for", labels=labels, rival=None, mutants=gain,
-            survivors=not gaussian,
+            survivors=not gaussian, sample="network.exact",
         )  # fmt: skip
 
     each = step_labels(singles, inputs)
@@ -146,7 +146,8 @@ def _own_widths(net: Network, x: FloatArray, margin: float) -> list[Claim]:
             name=f"network.{name}", source=_SOURCE, mark="limit",
             statement=f"In a typical network of these widths {what} is within the margin of the limit's.",
             networks=lambda _: net, widths=(max(net.widths),), inputs=_fixed(x), predict=_predicted(read),
-            measure=measure, test="within", survivors=True, margin=margin, margin_reason="the per-layer gain asked for",
+            measure=measure, test="within", survivors=True, sample="network.own",
+            margin=margin, margin_reason="the per-layer gain asked for",
             labels=labels, rival=None, mutants=(_followed_mutant(name, net, margin),),
         )
         for name, what, read, measure, labels in _followed(x, net)
@@ -167,7 +168,7 @@ def _ladders(net: Network, x: FloatArray, margin: float, factors: tuple[int, ...
             name=f"network.limit.{name}", source=_SOURCE, mark="limit",
             statement=f"As all widths grow together, {what} tends to the limit's.",
             networks=net.scaled, widths=factors, inputs=_fixed(x), predict=_predicted(read), measure=measure,
-            test="ladder", margin=4 * margin,
+            test="ladder", sample="network.limit", margin=4 * margin,
             margin_reason="four times the per-layer gain asked for: extrapolation costs precision",
             labels=labels, rival=None, mutants=(_followed_mutant(name, net, margin),),
         )
