@@ -200,15 +200,17 @@ def simulate(
 @click.option("--sigma-w2", type=float, required=True, help="Weights have variance sigma_w2 / fan_in.")
 @click.option("--sigma-b2", type=float, default=0.0, show_default=True, help="Variance of the biases.")
 @click.option("--keep", type=float, default=1.0, show_default=True, help="Dropout's keep probability.")
+@click.option("--q0", type=float, default=1.0, show_default=True,
+              help="The variance to start from, which matters where there are several fixed points.")  # fmt: skip
 @json_option
-def phase(activation: str, sigma_w2: float, sigma_b2: float, keep: float, as_json: bool) -> None:
+def phase(activation: str, sigma_w2: float, sigma_b2: float, keep: float, q0: float, as_json: bool) -> None:
     """Fixed points, depth scales and the phase of an activation at (sigma_w2, sigma_b2)."""
     from dataclasses import asdict
 
     from mcverify.report import prediction
     from mcverify.theory.phase import phase as analyse
 
-    found = analyse(activation, sigma_w2=sigma_w2, sigma_b2=sigma_b2, keep=keep)
+    found = analyse(activation, sigma_w2=sigma_w2, sigma_b2=sigma_b2, keep=keep, q0=q0)
     if as_json:
         click.echo(json.dumps(prediction.finite(asdict(found)), indent=2))
         return

@@ -46,7 +46,7 @@ def phase_text(p: Phase) -> str:
         ("ξ_c", f"{p.xi_c:.6g} layers"),
     ]
     head = f"{p.activation}, σ_w² = {p.sigma_w2:g}, σ_b² = {p.sigma_b2:g}" + f", keep {p.keep:g}" * (p.keep < 1)
-    lines = [head, *(f"  {name:<6} {value.replace('nan', 'none')}" for name, value in rows), p.message]
+    lines = [head, *(f"  {name:<6} {value.replace('nan layers', 'none').replace('nan', 'none')}" for name, value in rows), p.message]
     if len(p.q_fixed_points) > 1:
         lines.append("fixed points of the variance:")
         lines += [f"  q = {f.value:.10g}, slope {f.slope:.6g}, {f.stability}" for f in p.q_fixed_points]
