@@ -25,7 +25,7 @@ _WHERE = {
     "simulate": "mcverify.simulation.simulate",
     "verify": "mcverify.verification",
     "InputError": "mcverify.errors",
-    "Unpredictable": "mcverify.layers.layer",
+    "Unpredictable": "mcverify.errors",
 }
 
 __all__ = [
@@ -49,11 +49,10 @@ __all__ = [
 
 if TYPE_CHECKING:
     from mcverify.activations import activation, custom_activation
-    from mcverify.errors import InputError
+    from mcverify.errors import InputError, Unpredictable
     from mcverify.layers.activation import Activation
     from mcverify.layers.dense import Dense
     from mcverify.layers.dropout import Dropout
-    from mcverify.layers.layer import Unpredictable
     from mcverify.network import Network, mlp
     from mcverify.network_file import load
     from mcverify.simulation.simulate import simulate

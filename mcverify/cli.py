@@ -6,6 +6,7 @@ Exit codes: 0 every verdict as expected · 1 something refuted · 2 unusable inp
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mcverify import __version__
-from mcverify.errors import InputError
+from mcverify.errors import InputError, Unpredictable
 
 if TYPE_CHECKING:
     from mcverify.network_file import NetworkFile
@@ -28,11 +29,12 @@ class _Group(click.Group):
         except InputError as error:
             click.echo(f"mcverify: {error}", err=True)
             sys.exit(2)
-        except ValueError as error:
-            if type(error).__name__ != "Unpredictable":
-                raise
+        except Unpredictable as error:
             click.echo(f"mcverify: cannot predict: {error}", err=True)
             sys.exit(2)
+        except (KeyboardInterrupt, click.Abort):
+            click.echo("mcverify: interrupted before anything was measured", err=True)
+            sys.exit(130)
         except BrokenPipeError:
             sys.stderr.close()
             sys.exit(141)
@@ -89,7 +91,10 @@ def verify(
 ) -> None:  # fmt: skip
     """Verify the whole catalogue, the claims that match a pattern, or your own network."""
     if self_test:
+        if as_json:
+            raise InputError("--json", True, "does not go with --self-test")
         _self_test(what, seed, budget, backend, threads)
+    _writable(directory)
     from mcverify.network_file import DEFAULT_MARGIN
     from mcverify.report import html, prediction, terminal
     from mcverify.verification import verify as run
@@ -113,7 +118,7 @@ def verify(
 
 
 def _self_test(what: tuple[str, ...], seed: int, budget: float, backend: str, threads: int | None) -> None:
-    """Exit 0 when every planted error is refuted, 1 otherwise."""
+    """Exit 0 when every planted error is refuted, 1 when one is not, 3 when the run was cut short."""
     from mcverify.claims.catalogue import select
     from mcverify.claims.generic import generic_claims
     from mcverify.report import terminal
@@ -127,7 +132,18 @@ def _self_test(what: tuple[str, ...], seed: int, budget: float, backend: str, th
     with terminal.LiveRun(console) as live:
         found = self_test(claims, seed=seed, budget=budget * 1e9, backend=backend, threads=threads, listener=live)
     terminal.show_self_test(found, console)
-    sys.exit(0 if all(r.verdict == "refuted" for _, r in found) else 1)
+    if any(r.verdict != "refuted" for _, r in found):
+        sys.exit(1)
+    sys.exit(0 if len(found) == sum(len(c.mutants) for c in claims) else 3)
+
+
+def _writable(directory: Path) -> None:
+    """Refuse a report folder that cannot be written before the run, not after it."""
+    there = directory.resolve()
+    while not there.exists():
+        there = there.parent
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise InputError("--report", str(directory), "must be a folder that can be written")
 
 
 def _network_file(what: tuple[str, ...]) -> NetworkFile | None:

@@ -17,6 +17,10 @@ class InputError(ValueError):
         super().__init__(f"{field}: got {shown if len(shown) <= 80 else shown[:77] + '...'}; {allowed}")
 
 
+class Unpredictable(ValueError):
+    """A layer met a state that its theory cannot treat; the message says which, why, and what to do."""
+
+
 def nearest(word: str, known: list[str]) -> str:
     """` (did you mean 'x'?)` for the known word closest to `word`, or nothing when none is close."""
     close = get_close_matches(word, known, n=1)

@@ -16,6 +16,8 @@ FloatArray = NDArray[np.float64]
 def checked(x: ArrayLike, input_dim: int) -> FloatArray:
     """x as a float64 array (input, input_dim). Raises InputError where it is not finite or not that shape."""
     try:
+        if np.iscomplexobj(x):
+            raise TypeError
         array = np.asarray(x, dtype=np.float64)
     except (TypeError, ValueError):
         raise InputError("x", type(x).__name__, f"must be an array of numbers, (inputs, {input_dim})") from None
@@ -33,10 +35,13 @@ def with_gram(gram: ArrayLike, input_dim: int) -> FloatArray:
     The directions are cosines of different frequency, orthonormal on n_0 points: spread over all units and
     of both signs. Raises InputError for a matrix that is not symmetric positive semidefinite, or of rank
     above n_0."""
-    g = np.asarray(gram, dtype=np.float64)
     count("input_dim", input_dim)
-    if g.ndim != 2 or g.shape[0] != g.shape[1] or not np.isfinite(g).all() or not np.allclose(g, g.T):
-        raise InputError("gram", np.asarray(gram).tolist(), "must be a finite symmetric matrix")
+    try:
+        g = np.asarray(gram, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError("gram", gram, "must be a square matrix of numbers") from None
+    if not g.size or g.ndim != 2 or g.shape[0] != g.shape[1] or not np.isfinite(g).all() or not np.allclose(g, g.T):
+        raise InputError("gram", g.tolist(), "must be a finite symmetric matrix")
     values, vectors = np.linalg.eigh(g)
     floor = 1e-12 * max(1.0, float(values.max()))
     if values.min() < -floor:
@@ -67,3 +72,24 @@ def digits(inputs: int) -> FloatArray:
         raise InputError("inputs", inputs, f"must be at most {len(images)}, the number of images")
     x = images[:inputs] - images[:inputs].mean(axis=1, keepdims=True)
     return np.asarray(x / np.sqrt((x**2).mean(axis=1, keepdims=True)))
+
+
+def checked_cotangent(cotangent: str | ArrayLike, inputs: int, width: int) -> str | FloatArray:
+    """ "independent", "shared", or an array (input, n_L). Raises InputError for anything else."""
+    allowed = f"must be 'independent', 'shared' or a finite array (inputs, n_L) = ({inputs}, {width})"
+    if isinstance(cotangent, str):
+        if cotangent not in ("independent", "shared"):
+            raise InputError("cotangent", cotangent, allowed)
+        return cotangent
+    try:
+        v = np.asarray(cotangent, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError("cotangent", type(cotangent).__name__, allowed) from None
+    if v.shape != (inputs, width) or not np.isfinite(v).all():
+        raise InputError("cotangent", f"array of shape {v.shape}", allowed)
+    return v
+
+
+def default_inputs(input_dim: int) -> FloatArray:
+    """Two inputs of unit length and correlation ½; one where there is but one dimension."""
+    return with_gram([[1.0, 0.5], [0.5, 1.0]] if input_dim > 1 else [[1.0]], input_dim)

@@ -7,8 +7,11 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mcverify.activations import Activation as Phi
-from mcverify.errors import InputError
+from mcverify.errors import InputError, Unpredictable
 from mcverify.layers.activation import Activation
 from mcverify.layers.dense import Dense
 from mcverify.layers.dropout import Dropout
@@ -81,31 +84,37 @@ class Network:
     def gains(self) -> list[tuple[int, float, Phi | None]]:
         """For each map: its position, the gradient gain σ_w²/ρ from the map above, and the φ between.
 
-        At the top, where no map follows, the last map's own σ_w² stands in; φ is None for a linear output."""
+        At the top, where no map follows, the last map's own σ_w² stands in; φ is None for a linear output.
+        Raises Unpredictable where anything but one activation, then dropout, stands between two maps."""
         out = []
         for here, above in zip(self.maps, [*self.maps[1:], None], strict=True):
             between = self.layers[here + 1 : above]
+            phi = between[0].phi if between and isinstance(between[0], Activation) else None
+            masks = between[phi is not None :]
             gain = self.dense(here if above is None else above).sigma_w2
-            for layer in between:
-                if isinstance(layer, Dropout):
-                    gain /= layer.keep
-            phi = next((layer.phi for layer in between if isinstance(layer, Activation)), None)
+            for layer in masks:
+                if not isinstance(layer, Dropout):
+                    names = ", ".join(type(v).__name__.lower() for v in between)
+                    raise Unpredictable(
+                        f"layers {here + 1} and up: {names} follow a map; the theory treats one activation, then "
+                        "dropout, between maps: put a random map in between"
+                    )
+                gain /= layer.keep
             out.append((here, gain, phi))
         return out
 
-    def map_layers(self, change: Callable[[Layer], Layer]) -> Network:
-        """The network with `change` applied to every layer."""
-        return Network([change(layer) for layer in self.layers], self.name)
+    def map_layers(self, change: Callable[[int, Layer], Layer]) -> Network:
+        """The network with `change(position, layer)` in place of every layer."""
+        return Network([change(i, layer) for i, layer in enumerate(self.layers)], self.name)
 
     def scaled(self, factor: int) -> Network:
         """The network with every hidden and output width multiplied by `factor`; n_0 stays."""
         count("factor", factor)
-        first = self.layers[0]
 
-        def widen(layer: Layer) -> Layer:
+        def widen(i: int, layer: Layer) -> Layer:
             if not isinstance(layer, Dense):
                 return layer
-            fan_in = layer.fan_in if layer is first else layer.fan_in * factor
+            fan_in = layer.fan_in if i == 0 else layer.fan_in * factor
             return replace(layer, fan_in=fan_in, fan_out=layer.fan_out * factor)
 
         return self.map_layers(widen)
@@ -113,7 +122,7 @@ class Network:
 
 def mlp(
     input_dim: int,
-    widths: Sequence[int],
+    widths: Sequence[int] | NDArray[np.integer[Any]],
     activation: str | Phi,
     sigma_w2: float = 1.0,
     sigma_b2: float = 0.0,
@@ -130,6 +139,8 @@ def mlp(
     readout=m adds a linear map to m units at the end. Raises InputError naming the field.
     """
     count("input_dim", input_dim)
+    if isinstance(widths, np.ndarray):
+        widths = widths.tolist()
     if isinstance(widths, str) or not isinstance(widths, Sequence) or not len(widths):
         raise InputError("widths", widths, "must be a list of at least one width")
     for i, width in enumerate(widths):

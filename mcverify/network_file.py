@@ -34,7 +34,6 @@ FloatArray = NDArray[np.float64]
 Table = dict[str, Any]
 
 LAYERS: dict[str, Callable[..., Layer]] = {"dense": Dense, "activation": Activation, "dropout": Dropout}
-DEFAULT_GRAM = [[1.0, 0.5], [0.5, 1.0]]
 DEFAULT_MARGIN = 0.005
 
 
@@ -156,8 +155,9 @@ def _inputs(table: Any, input_dim: int) -> FloatArray:
         return _prefixed("inputs", lambda: inputs.digits(table["digits"]))
     if "values" in table:
         return _prefixed("inputs", lambda: inputs.checked(table["values"], input_dim))
-    gram = table.get("gram", DEFAULT_GRAM)
-    return _prefixed("inputs", lambda: inputs.with_gram(gram, input_dim))
+    if "gram" not in table:
+        return inputs.default_inputs(input_dim)
+    return _prefixed("inputs", lambda: inputs.with_gram(table["gram"], input_dim))
 
 
 def dumps(net: Network) -> str:

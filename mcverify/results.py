@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 
+from mcverify import _native
 from mcverify.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ def provenance(**facts: Any) -> dict[str, Any]:
     base = {
         "mcverify": __version__,
         "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "instructions": _native.path(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "machine": platform.machine(),

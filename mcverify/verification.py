@@ -10,11 +10,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from mcverify import results
 from mcverify.claims import experiment
@@ -22,89 +21,21 @@ from mcverify.claims.catalogue import select
 from mcverify.claims.claim import Claim, Mutant, Verdict
 from mcverify.claims.experiment import PILOT, Run
 from mcverify.claims.generic import generic_claims
-from mcverify.inputs import checked, with_gram
+from mcverify.departure import departure
+from mcverify.errors import InputError
+from mcverify.inputs import checked, default_inputs
 from mcverify.kernels.backends import backend as find_backend
 from mcverify.network import Network, describe
-from mcverify.network_file import DEFAULT_GRAM, DEFAULT_MARGIN
+from mcverify.network_file import DEFAULT_MARGIN
 from mcverify.simulation.simulate import Seed, seed_of
 from mcverify.statistics.evidence import Evidence, confirms, mde, p_value, samples_needed
 from mcverify.statistics.multiplicity import holm
-from mcverify.validate import between, positive
+from mcverify.validate import between, count, positive
+from mcverify.verdict import Report, Result
 
 ALPHA = 1e-3  # the chance that a run on a correct program refutes anything, before confirmation
 CONFIRMATION_ALPHA = 1e-3
 BUDGET = 4e9  # weights a claim may generate in its main run; about two seconds on two cores
-
-
-@dataclass(frozen=True)
-class Result:
-    """A claim's verdict with all that stands behind it. Lists run over components."""
-
-    name: str
-    verdict: Verdict
-    expected: Verdict
-    statement: str
-    source: str
-    mark: str
-    labels: list[str]
-    estimate: list[float]
-    se: list[float]
-    prediction: list[float]
-    margin: list[float]
-    remainder: list[float]
-    mde: list[float]
-    rival_name: str
-    rival: list[float]
-    margin_reason: str
-    p: float
-    p_adjusted: float
-    p_confirmation: float | None
-    lack_of_fit: float
-    samples: dict[int, int]
-    samples_for_margin: int
-    network: str
-    message: str
-    seconds: float
-    one_sided: bool = False
-
-    @property
-    def as_expected(self) -> bool:
-        return self.verdict == self.expected
-
-    @property
-    def worst(self) -> int | None:
-        """The component whose deviation is most against the claim, in margins; an undefined one before any
-        other; None where there are no components."""
-        gaps = [
-            (e - p if self.one_sided else abs(e - p)) / m if m else math.inf
-            for e, p, m in zip(self.estimate, self.prediction, self.margin, strict=True)
-        ]
-        undefined = [g if math.isfinite(g) else math.inf for g in gaps]
-        return undefined.index(max(undefined)) if gaps else None
-
-
-@dataclass(frozen=True)
-class Report:
-    """A run's results and its provenance."""
-
-    results: list[Result]
-    alpha: float
-    seed: int
-    provenance: dict[str, Any] = field(default_factory=dict)
-    sentence: str = ""
-    interrupted: bool = False
-
-    @property
-    def exit_code(self) -> int:
-        """0 every verdict as expected · 1 a claim refuted (or a finding not) · 3 undecided or cut short."""
-        wrong = [r for r in self.results if not r.as_expected]
-        if any(r.verdict != "undecided" for r in wrong):
-            return 1
-        return 3 if wrong or self.interrupted else 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        return asdict(self) | {"exit_code": self.exit_code}
 
 
 @dataclass
@@ -205,24 +136,35 @@ def run_claims(
             for at, m in zip(group, _measure(together, run(group[0], "main"), "main", sizes, mutant), strict=True):
                 measured.append(m)
                 tell(at, "main", 1.0, _result(m, min(1.0, p_value(m.evidence) * len(claims)), alpha, len(claims)))
-        adjusted = holm(np.array([p_value(m.evidence) for m in measured]))
+        adjusted = _adjusted(measured, len(claims))
         for at in map(int, np.flatnonzero(adjusted <= alpha)):
             m = measured[at]
             (again,) = _measure([m.claim], run(at, "confirmation"), "confirmation", m.sizes, mutant)
             m.p_confirmation = p_value(again.evidence)
     except KeyboardInterrupt:
         interrupted = True
-        adjusted = holm(np.array([p_value(m.evidence) for m in measured]))
-    facts = results.provenance(kind="verification", seed=str(seed), alpha=alpha, budget=budget, backend=backend)
+        adjusted = _adjusted(measured, len(claims))
+    facts = results.provenance(
+        kind="verification", seed=str(seed), alpha=alpha, budget=budget, backend=find_backend(backend)[0],
+        dtype=experiment.DTYPE,
+    )  # fmt: skip
     done = [_result(m, float(p), alpha, len(claims)) for m, p in zip(measured, adjusted, strict=True)]
     return Report(done, alpha, seed, facts, interrupted=interrupted)
+
+
+def _adjusted(measured: Sequence[_Measured], claims: int) -> NDArray[np.float64]:
+    """Holm's p-values over all the run's claims; those not reached count as if they agreed."""
+    p = [p_value(m.evidence) for m in measured]
+    return holm(np.array(p + [1.0] * (claims - len(p))))[: len(p)]
 
 
 def self_test(
     claims: Sequence[Claim], *, seed: int = 0, budget: float = BUDGET, backend: str = "auto",
     threads: int | None = None, listener: Listener | None = None,
 ) -> list[tuple[str, Result]]:  # fmt: skip
-    """Every mutant of every claim at the claim's own budget: (mutant, result), each to be refuted."""
+    """Every mutant of every claim at the claim's own budget and level: (mutant, result), each to be refuted.
+
+    An interrupt ends it with the mutants judged so far."""
     pairs = [(claim, mutant) for claim in claims for mutant in claim.mutants]
     out = []
     for at, (claim, mutant) in enumerate(pairs):
@@ -232,8 +174,9 @@ def self_test(
                 listener(replace(event, at=at, claims=len(pairs), name=name, so_far=None))
 
         report = run_claims(
-            [claim], seed=seed, budget=budget, backend=backend, threads=threads, mutant=mutant, listener=tell
-        )
+            [claim], seed=seed, alpha=ALPHA / len(claims), budget=budget, backend=backend, threads=threads,
+            mutant=mutant, listener=tell,
+        )  # fmt: skip
         if report.interrupted:
             break
         out.append((mutant.name, report.results[0]))
@@ -263,47 +206,24 @@ def verify(
     between("alpha", alpha, 0.0, 0.5, open_low=True)
     positive("budget", budget)
     find_backend(backend)
+    if threads is not None:
+        count("threads", threads)
     if isinstance(what, Network):
         between("margin", margin, 0.0, 1.0, open_low=True)
-        points = with_gram(DEFAULT_GRAM, what.input_dim) if x is None else checked(x, what.input_dim)
+        points = default_inputs(what.input_dim) if x is None else checked(x, what.input_dim)
         claims = generic_claims(what, points, margin, budget)
+    elif not isinstance(what, str | Sequence) or not all(isinstance(w, str) for w in what):
+        raise InputError("what", what, "must be a Network, a claim pattern, or a list of patterns")
     else:
         claims = select([what] if isinstance(what, str) else what)
     report = run_claims(
         claims, seed=seed, alpha=alpha, budget=budget, backend=backend, threads=threads, listener=listener
     )
-    return replace(report, sentence=departure(report, margin)) if isinstance(what, Network) else report
-
-
-_TOPICS = {"length": "lengths", "gradient": "gradient norms", "correlation": "correlations"}
-
-
-def departure(report: Report, margin: float) -> str:
-    """One sentence on a network: which layer departs first from the limit at its own widths, if any."""
-    broken = [r for r in report.results if r.mark == "exact" and r.verdict == "refuted"]
-    if broken:
-        return f"The sampled network is not the one described: {broken[0].name} is refuted, {broken[0].message}."
-    own = {r.name.split(".")[1]: r for r in report.results if r.name.split(".")[1] in _TOPICS}
-    found = []
-    for topic, r in own.items():
-        if r.verdict == "refuted":
-            rows = list(zip(r.labels, r.estimate, r.se, r.prediction, r.margin, strict=True))
-            beyond = [(label, e - p) for label, e, se, p, m in rows if abs(e - p) - m > 3 * se]
-            if beyond:
-                label, gap = beyond[0]
-                found.append((int(label.split()[1]), f"{label} ({_TOPICS[topic]} off by {gap:+.2%}{_unit(topic)})"))
-    open_topics = [_TOPICS[t] for t, r in own.items() if r.verdict == "undecided"]
-    rest = f" Undecided within the budget: {', '.join(open_topics)}." if open_topics else ""
-    if found:
-        return f"The first layer to depart from the limit by more than {margin:.2%} is {min(found)[1]}.{rest}"
-    if len(open_topics) == len(own):
-        return f"No departure was found, but nothing was decided either.{rest}"
-    told = ", ".join(_TOPICS[t] for t in own if _TOPICS[t] not in open_topics)
-    return f"No layer departs from theory by more than {margin:.2%} in {told}.{rest}"
-
-
-def _unit(topic: str) -> str:
-    return "" if topic == "correlation" else " per layer"
+    if not isinstance(what, Network):
+        return report
+    gram = np.round(points @ points.T / what.input_dim, 6)
+    facts = report.provenance | {"margin": margin, "network": describe(what), "inputs_gram": str(gram.tolist())}
+    return replace(report, sentence=departure(report, margin), provenance=facts)
 
 
 def _verdict(m: _Measured, adjusted: float, alpha: float) -> tuple[Verdict, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 import mcverify as mv
 from mcverify import verification
@@ -13,6 +14,7 @@ from mcverify.claims.claim import Mutant
 from mcverify.claims.generic import generic_claims
 from mcverify.errors import InputError
 from mcverify.inputs import with_gram
+from mcverify.statistics import evidence
 
 CLAIMS = catalogue()
 GRAM = [[1.0, 0.4], [0.4, 0.5]]
@@ -119,13 +121,13 @@ def test_a_refutation_needs_to_be_reproduced(monkeypatch):
 
 
 def test_non_finite_replicates_are_undecided_not_confirmed():
-    result = verification.run_claims([small(measure=lambda t: measures.map_step(t) * np.nan)]).results[0]
+    result = verification.run_claims([small(measure=lambda t: measures.map_gain(t)[:, :, 0] * np.nan)]).results[0]
     assert result.verdict == "undecided"
     assert "non-finite" in result.message
 
 
 def test_an_expected_refutation_is_a_finding():
-    wrong = small(expected="refuted", measure=lambda t: measures.map_step(t) + np.array([0.5, 0, 0]))
+    wrong = small(expected="refuted", measure=lambda t: measures.map_gain(t)[:, :, 0] + 0.5)
     report = verification.run_claims([wrong])
     assert report.results[0].verdict == "refuted"
     assert report.exit_code == 0
@@ -150,6 +152,33 @@ def test_claims_of_one_sample_share_their_networks():
     assert pair[0].estimate == verification.run_claims([one]).results[0].estimate
     apart = verification.run_claims([one, small(name="network.again", sample="other")]).results
     assert apart[0].estimate != apart[1].estimate
+
+
+def test_survivors_leave_out_dead_layers_and_nothing_else():
+    """At width 4 a ReLU layer dies one time in sixteen for an input; an overflow is no death."""
+    net = mv.mlp(4, [4] * 3, "relu", 2.0)
+    (claim,) = (c for c in generic_claims(net, with_gram(GRAM, 4), 0.5, 0) if c.name == "network.length")
+    result = verification.run_claims([claim]).results[0]
+    assert "had a dead layer and are left out" in result.message
+    from dataclasses import replace
+
+    spoilt = replace(claim, measure=lambda t: np.where(np.arange(t.site.count)[:, None] % 2, claim.measure(t), np.nan))
+    result = verification.run_claims([spoilt]).results[0]
+    assert result.verdict == "undecided"
+    assert "non-finite" in result.message
+
+
+@pytest.mark.parametrize("width", [4, 32])
+def test_null_evidence_keeps_its_level_from_samples_to_p(width):
+    """Deep, narrow ReLU chains by their exact law, through estimate and p_value: at most a share α of false
+    refutations at α = 0.01 (binomial limit at 1e-6), and some."""
+    rng = np.random.default_rng(width)
+    claim = small(predict=lambda net, x: np.ones(16), margin=0.5)
+    runs, hits = 1500, 0
+    for _ in range(runs):
+        ratios = rng.chisquare(width, (256, 16)) / width
+        hits += evidence.p_value(experiment.evidence(claim, {8: ratios})) <= 0.01
+    assert 0 < hits <= binom.ppf(1 - 1e-6, runs, 0.01 if width > 4 else 0.02)  # 256 χ²₄ means are a little skew
 
 
 # ---- a user's own network -----------------------------------------------------------------------------
@@ -188,11 +217,34 @@ def test_generic_claims_see_a_wrong_sampler():
             assert verification.run_claims([claim], mutant=mutant).results[0].verdict == "refuted", claim.name
 
 
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_self_test_passes_on_shallow_networks_too(depth):
+    net = mv.mlp(16, [48] * depth, "tanh", 1.5, 0.1)
+    claims = generic_claims(net, with_gram(GRAM, 16), 0.03, 0)
+    for name, result in verification.self_test(claims, budget=1e9):
+        assert result.verdict == "refuted", (depth, result.name, name, result.message)
+
+
+def test_one_layer_object_may_stand_twice():
+    layer = mv.Dense(16, 16, 1.5, 0.1)
+    net = mv.Network([layer, mv.Activation("tanh")] * 3)
+    assert net.scaled(2).widths == [32] * 3
+    assert [v.sigma_w2 for v in mutations.weight_gain(2.0)(net).layers[::2]] == [3.0] * 3
+
+
+@pytest.mark.parametrize("between", [["tanh", "relu"], [0.5, "tanh"], ["tanh", 0.5, "tanh"]])
+def test_what_theory_cannot_treat_is_refused_before_sampling(between):
+    middle = [mv.Dropout(v) if isinstance(v, float) else mv.Activation(v) for v in between]
+    net = mv.Network([mv.Dense(16, 16), *middle, mv.Dense(16, 16)])
+    with pytest.raises(mv.Unpredictable, match="random map"):
+        mv.verify(net)
+    assert "chi" not in mv.simulate(net, with_gram(GRAM, 16), samples=4)
+
+
 def test_mutations_change_only_what_they_say():
     net = mv.mlp(8, [16, 4], "tanh", 1.5, 0.1, keep=0.5)
-    assert [net.dense(i).sigma_w2 for i in mutations.weight_gain(2.0)(net).maps] == [1.5, 1.5]
-    assert [mutations.weight_gain(2.0)(net).dense(i).sigma_w2 for i in net.maps] == [1.5, 3.0]
-    assert [mutations.fan_out_scaling(net).dense(i).sigma_w2 for i in net.maps] == [1.5, 6.0]
-    assert [mutations.no_bias(net).dense(i).sigma_b2 for i in net.maps] == [0.1, 0.0]
+    assert [mutations.weight_gain(2.0)(net).dense(i).sigma_w2 for i in net.maps] == [3.0, 3.0]
+    assert [mutations.fan_out_scaling(net).dense(i).sigma_w2 for i in net.maps] == [0.75, 6.0]
+    assert [mutations.no_bias(net).dense(i).sigma_b2 for i in net.maps] == [0.0, 0.0]
     assert mutations.no_dropout(net).layers[2].keep == 1.0
     assert [mutations.unscaled_dropout(net).dense(i).sigma_w2 for i in net.maps] == [1.5, 0.375]

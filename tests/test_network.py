@@ -74,6 +74,12 @@ BAD = [
     (lambda: inputs.checked([["a"]], 1), "x", "numbers"),
     (lambda: inputs.with_gram([[1.0, 2.0], [2.0, 1.0]], 4), "gram", "semidefinite"),
     (lambda: inputs.with_gram([[1.0, 0.5]], 4), "gram", "symmetric"),
+    (lambda: inputs.with_gram([[1.0, 0.5], [0.5]], 4), "gram", "numbers"),
+    (lambda: inputs.with_gram([], 4), "gram", "symmetric"),
+    (lambda: inputs.checked([[1j]], 1), "x", "numbers"),
+    (lambda: mv.predict(mv.mlp(1, [4], "tanh"), [[1.0]], cotangent=[[1.0], [1.0, 2.0]]), "cotangent", "array"),
+    (lambda: mv.predict(mv.mlp(1, [4], "tanh"), [[1.0]], cotangent=np.ones((1, 3))), "cotangent", "(1, 4)"),
+    (lambda: mv.verify(5), "what", "Network"),
     (lambda: inputs.with_gram(np.eye(3), 2), "gram", "rank"),
     (lambda: inputs.digits(10**6), "inputs", "at most"),
 ]

@@ -15,7 +15,7 @@ import pytest
 
 from mcverify.errors import InputError
 from mcverify.report import html, plots
-from mcverify.verification import Report, Result
+from mcverify.verdict import Report, Result
 
 VOID = {"meta", "br", "wbr", "link", "img", "hr", "input"}
 

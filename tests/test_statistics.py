@@ -56,6 +56,20 @@ def test_a_truth_at_the_margin_is_rarely_confirmed():
         assert at_most(hits, evidence.CONFIRM_LEVEL)
 
 
+def test_bounds_are_confirmed_inside_and_not_above():
+    assert evidence.confirms(some(-5.0, one_sided=True))
+    assert not evidence.confirms(some(0.5, se=0.1, one_sided=True))
+    hits = sum(evidence.confirms(some(RNG.normal(), one_sided=True)) for _ in range(RUNS))
+    assert at_most(hits, evidence.CONFIRM_LEVEL)
+
+
+def test_lack_of_fit_counts_as_one_more_test():
+    assert evidence.p_value(some(0.0, lack_of_fit=1e-5, fits=1)) == pytest.approx(2e-5)
+    assert evidence.p_value(some(0.0, lack_of_fit=1e-5)) == 1.0
+    z = some(4.0)
+    assert evidence.p_value(some(4.0, fits=1)) == pytest.approx(2 * evidence.p_value(z))
+
+
 def test_plans_confirm_a_true_claim():
     """At the planned distance a true claim is confirmed at least as often as promised."""
     for components in (1, 5):

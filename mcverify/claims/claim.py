@@ -15,7 +15,7 @@ from mcverify.simulation.trace import Cotangent, Trace
 FloatArray = NDArray[np.float64]
 Verdict = Literal["confirmed", "refuted", "undecided"]
 Mark = Literal["exact", "law", "first order", "limit", "bound", "heuristic"]
-Test = Literal["mean", "residual", "within", "ladder"]
+Test = Literal["mean", "within", "ladder"]
 Networks = Callable[[int], Network]
 Inputs = Callable[[Network], FloatArray]
 Predict = Callable[[Network, FloatArray], FloatArray]
@@ -55,15 +55,13 @@ class Claim:
     inputs(net) -> x (input, n_0).
     predict(net, x) -> (component,), the claimed value of each component.
     measure(trace) -> (replicate, m), whose mean over replicates is taken; combine(means) -> (component,).
-    For test "residual": (replicate, component, 3): residual, its variance or square, and the predicted value;
-    the component is then the gain 1 + E residual / E predicted, and `predict` is ones.
-    test: "mean" (at one width), "residual" (one step from the layer below), "within" (at one width,
-    refuted only where the deviation exceeds the margin), "ladder" (intercept at 1/width → 0).
-    one_sided: the prediction is an upper bound.
+    test: "mean" (at one width), "within" (at one width, refuted only where the deviation exceeds the margin),
+    "ladder" (intercept at 1/width → 0). one_sided: the prediction is an upper bound, confirmed where the data
+    exclude every excess; the margin is how far inside it the truth is expected.
     sample: claims of one sample name are measured on the same networks; they agree in networks, widths, inputs,
     engine and cotangent. engine: "explicit", or "auto" where the one-step law is not what is claimed.
-    survivors: networks whose measurement is not finite (a dead layer: log 0) are left out, counted and told;
-    otherwise they leave the claim undecided.
+    survivors: networks with a dead layer are left out, counted and told; other non-finite measurements
+    leave any claim undecided.
     margin: relative to the prediction where `relative`, else in the component's own unit.
     remainder(net, x) -> (component,): how far the truth may be from the prediction by the claim's account.
     """
@@ -83,7 +81,6 @@ class Claim:
     labels: Labels
     rival: Rival | None
     mutants: tuple[Mutant, ...]
-    neighbours: tuple[Mutant, ...] = ()
     combine: Callable[[FloatArray], FloatArray] = identity
     remainder: Predict | None = None
     relative: bool = False

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcverify.claims.claim import Claim, Mutant
+from mcverify.claims.measures import dead
 from mcverify.network import Network
 from mcverify.simulation.executor import Progress, chunk_size, in_chunks
 from mcverify.simulation.simulate import choose_engine
@@ -20,6 +21,7 @@ from mcverify.streams import stream_key
 FloatArray = NDArray[np.float64]
 Sizes = dict[int, int]  # width -> replicates
 
+DTYPE = "float32"  # of weights and activations; moments are in float64
 PILOT = 256
 LEAST = 1024  # replicates below which a mean is not yet taken as Gaussian
 _ROUNDING = 1e-6  # float32 activations: what their rounding may move a mean by, relative to it
@@ -55,35 +57,40 @@ def gather(
     for width, samples in sizes.items():
         work, net, columns = _work(claims, run, phase, width, mutant)
         parts: list[list[FloatArray]] = []
-        for number, values in in_chunks(work, 0, samples, chunk_size(net, columns, 4), run.threads):
+        deaths: list[NDArray[np.bool_]] = []
+        for number, (values, died) in in_chunks(work, 0, samples, chunk_size(net, columns, 4), run.threads):
             parts.append(values)
+            deaths.append(died)
             done += number * cost(net)
             if run.progress is not None:
                 run.progress(done, total)
         for claim, kept, pieces in zip(claims, out, zip(*parts, strict=True), strict=True):
             whole = np.concatenate(pieces)
-            alive = finite_rows(whole)
-            kept[width] = whole[alive] if claim.survivors and alive.sum() > 1 else whole
+            if claim.survivors:
+                alive = ~np.concatenate(deaths)
+                whole = whole[alive] if alive.sum() > 1 else whole
+            kept[width] = whole
     return out
 
 
 def _work(
     claims: Sequence[Claim], run: Run, phase: str, width: int, mutant: Mutant | None
-) -> tuple[Callable[[int, int], list[FloatArray]], Network, int]:
-    """(start, count) -> each claim's measurement of those replicates; the network, and its columns."""
+) -> tuple[Callable[[int, int], tuple[list[FloatArray], NDArray[np.bool_]]], Network, int]:
+    """(start, count) -> each claim's measurement of those replicates, and which are dead; the network, and its
+    columns."""
     lead = claims[0]
     net = lead.networks(width)
     x = lead.inputs(net)
     sampled = None if mutant is None or mutant.network is None else mutant.network(net)
     measures = [c.measure if mutant is None or mutant.measure is None else mutant.measure for c in claims]
-    engine, _ = choose_engine(lead.engine, run.backend, "float32")
+    engine, _ = choose_engine(lead.engine, run.backend, DTYPE)
     key = stream_key(run.seed, f"{lead.sample or lead.name}/{width}", phase)
     plan = Plan(net, x, engine, key, lead.cotangent, sampled=sampled)
 
-    def work(start: int, count: int) -> list[FloatArray]:
+    def work(start: int, count: int) -> tuple[list[FloatArray], NDArray[np.bool_]]:
         with np.errstate(all="ignore"):  # non-finite replicates are named by the verdict
             t = trace(plan, start, count)
-            return [measure(t) for measure in measures]
+            return [measure(t) for measure in measures], dead(t)
 
     return work, net, 2 * len(x)
 
@@ -103,13 +110,10 @@ class Estimate:
 
 
 def estimate(claim: Claim, values: FloatArray) -> Estimate:
-    """The mean, or the residual gain, of one width's replicates."""
+    """The combined means of one width's replicates, with errors by the delta method."""
     n = len(values)
     with np.errstate(all="ignore"):
         means = values.mean(axis=0)
-        if claim.test == "residual":
-            residual, variance, mapped = np.moveaxis(means, -1, 0)
-            return Estimate(1 + residual / mapped, np.hypot(np.sqrt(variance / n) / np.abs(mapped), _ROUNDING), n)
         covariance = np.atleast_2d(np.cov(values, rowvar=False)) / n
         jacobian = _jacobian(claim.combine, means, np.sqrt(np.diagonal(covariance)))
         se = np.sqrt(np.einsum("im,mn,in->i", jacobian, covariance, jacobian))
@@ -147,7 +151,7 @@ def evidence(claim: Claim, values: dict[int, FloatArray]) -> Evidence:
     remainder = np.zeros(len(prediction)) if claim.remainder is None else claim.remainder(net, x)
     return Evidence(
         value, error, prediction, remainder, margin, samples, lack,
-        one_sided=claim.one_sided, within=claim.test == "within",
+        one_sided=claim.one_sided, within=claim.test == "within", fits=int(claim.test == "ladder"),
     )  # fmt: skip
 
 

@@ -7,13 +7,14 @@ limit within the margin, layer by layer? And does the limit hold as all widths g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
 from mcverify.claims import measures, mutations
-from mcverify.claims.claim import Claim, FloatArray, Inputs, Labels, Measure, Mutant, Predict, Test
+from mcverify.claims.claim import Claim, FloatArray, Labels, Measure, Mutant, Predict
 from mcverify.claims.experiment import LEAST, cost
+from mcverify.correlation import mean_correlation
 from mcverify.network import Network
 from mcverify.theory.propagation import Prediction, propagate
 
@@ -22,106 +23,86 @@ Read = Callable[[Prediction], FloatArray]
 _SOURCE = "the mean-field recursion (Poole et al. 2016; Schoenholz et al. 2017)"
 
 
-def layer_labels(first: int, drop: int, each: str = "") -> Labels:
+def layer_labels(first: int, drop: int) -> Labels:
     """`layer l` for l = first … L − drop."""
-    return lambda net: [f"layer {l}{each}" for l in range(first, len(net.maps) + 1 - drop)]
+    return lambda net: [f"layer {l}" for l in range(first, len(net.maps) + 1 - drop)]
 
 
-def _ones(labels: Labels) -> Predict:
-    return lambda net, x: np.ones(len(labels(net)))
+def step_labels(net: Network) -> list[str]:
+    """The layers whose metric one-step claims compare."""
+    return [f"layer {l + 1}" for l, _, _ in measures.one_step_layers(net)]
 
 
-def step_labels(pairs: Callable[[int], Sequence[str]], inputs: int) -> Labels:
-    """Labels of one-step residuals: the layer whose metric is compared."""
-    return lambda net: [f"layer {l + 1}{p}" for l, _, _ in measures.one_step_layers(net) for p in pairs(inputs)]
+def each_input(labels: Labels, inputs: int) -> Labels:
+    """`layer l, input a` for every label and input."""
+    return lambda net: [f"{label}, input {a + 1}" for label in labels(net) for a in range(inputs)]
 
 
-def singles(inputs: int) -> list[str]:
-    return [f", input {a + 1}" for a in range(inputs)]
-
-
-def pairs(inputs: int) -> list[str]:
-    return [f", inputs {a + 1} and {b + 1}" for a in range(inputs) for b in range(a + 1, inputs)]
+def each_pair(labels: Labels, inputs: int) -> Labels:
+    """`layer l, inputs a and b` for every label and pair."""
+    pairs = [(a, b) for a in range(1, inputs + 1) for b in range(a + 1, inputs + 1)]
+    return lambda net: [f"{label}, inputs {a} and {b}" for label in labels(net) for a, b in pairs]
 
 
 def generic_claims(net: Network, x: FloatArray, margin: float, ladder_cost: float) -> list[Claim]:
     """Claims on this network with these inputs (input, n_0).
 
     margin: in per-layer gain. ladder_cost: weights that one claim's ladder may generate; widths beyond it
-    are left out, and a ladder with fewer than five widths is not asked."""
+    are left out, and a ladder with fewer than five widths is not asked. Nor is one for a network whose first
+    map has other than Gaussian weights: it has no limit as the hidden widths grow at fixed n_0.
+    Raises Unpredictable for a network that theory cannot treat."""
+    p = propagate(net, x)
     claims = [*_exact(net, x, margin), *_own_widths(net, x, margin)]
     factors = ladder_factors(net, ladder_cost)
-    if len(factors) >= 5:
+    if len(factors) >= 5 and not p.heuristic:
         claims += _ladders(net, x, margin, factors)
     return claims
 
 
-def _fixed(value: FloatArray) -> Inputs:
-    return lambda net: value
+def _constant(value: float, labels: Labels) -> Predict:
+    return lambda net, x: np.full(len(labels(net)), value)
 
 
 def _exact(net: Network, x: FloatArray, margin: float) -> list[Claim]:
-    inputs = len(x)
-    gaussian = all(net.dense(i).weights == "gaussian" for i in net.maps)
-    gain = (Mutant("σ_w² off by three margins", mutations.weight_gain(1 + 3 * margin)),)
+    """One step at a time, the mean over inputs in each layer."""
 
-    def claim(name: str, statement: str, measure: Measure, labels: Labels, test: Test) -> Claim:
+    def claim(name: str, statement: str, measure: Measure, labels: Labels, value: float) -> Claim:
+        gain = Mutant("σ_w² off by three margins", mutations.weight_gain(1 + 3 * margin))
         return Claim(
             name=f"network.{name}", source=_SOURCE, statement=statement, mark="exact", networks=lambda _: net,
-            widths=(max(net.widths),), inputs=_fixed(x), predict=_ones(labels), measure=measure, test=test,
-            margin=margin, margin_reason="the per-layer gain asked for", labels=labels, rival=None, mutants=gain,
-            survivors=not gaussian, sample="network.exact",
+            widths=(max(net.widths),), inputs=lambda _: x, predict=_constant(value, labels),
+            measure=measures.by_layer(measure), test="mean", margin=margin,
+            margin_reason="the per-layer gain asked for", labels=labels, rival=None, sample="network.exact",
+            mutants=(_another_activation(net) if value == 0.0 else gain,),
         )  # fmt: skip
 
-    each = step_labels(singles, inputs)
-    both = step_labels(pairs, inputs)
-
-    def maps(net: Network) -> list[str]:
-        return [f"layer {l}{a}" for l in range(1, len(net.maps) + 1) for a in singles(inputs)]
-
-    out = [
-        claim("map", "Each map's output has the length its weights' variance and biases give, given its input.",
-              measures.map_step if gaussian else measures.map_gain, maps, "residual" if gaussian else "mean"),
-    ]  # fmt: skip
-    if gaussian and measures.one_step_layers(net):
-        out.append(claim("one_step_q", "Given a layer's metric, the mean of the next layer's is Q of it.",
-                         measures.one_step_variance, each, "residual"))  # fmt: skip
-        if inputs > 1:
+    statement = "Each map's output has the length its weights' variance and biases give, given its input."
+    out = [claim("map", statement, measures.map_gain, layer_labels(1, 0), 1.0)]
+    if measures.one_step_layers(net) and all(net.dense(i).weights == "gaussian" for i in net.maps):
+        statement = "Given a layer's metric, the mean of the next layer's is Q of it."
+        out.append(claim("one_step_q", statement, measures.one_step_variance, step_labels, 1.0))
+        if len(x) > 1:
             statement = "Given a layer's metric, the mean of the next layer's cross terms is C of it."
-            out.append(claim("one_step_c", statement, measures.one_step_covariance, both, "residual"))
+            out.append(claim("one_step_c", statement, measures.one_step_covariance, step_labels, 0.0))
     return out
 
 
-def _predicted(read: Callable[[Prediction], FloatArray]) -> Predict:
+def _predicted(read: Read) -> Predict:
     return lambda net, x: read(propagate(net, x))
-
-
-def length_gains(p: Prediction) -> FloatArray:
-    """log q^{l+1}/q^l, the mean over inputs, (L − 1,)."""
-    q = np.diagonal(p.q, axis1=1, axis2=2)
-    return np.asarray(np.log(q[1:] / q[:-1]).mean(axis=1))
-
-
-def gradient_gains(p: Prediction) -> FloatArray:
-    """log of the gradient norm's gain from layer l + 1 to l, the mean over inputs, (L − 1,)."""
-    g = np.diagonal(p.grad_gram, axis1=1, axis2=2)
-    return np.asarray(np.log(g[:-1] / g[1:]).mean(axis=1))
 
 
 def correlations(p: Prediction) -> FloatArray:
     """The mean correlation between different inputs at layers 2 … L, (L − 1,)."""
-    q = np.diagonal(p.q, axis1=1, axis2=2)
-    c = p.q / np.sqrt(q[:, :, None] * q[:, None, :])
-    a, b = np.triu_indices(q.shape[1], 1)
-    return np.asarray(c[1:, a, b].mean(axis=1))
+    return mean_correlation(p.q[1:])
 
 
 # What is followed layer by layer: (name, what it is, prediction, measurement, labels).
-_FOLLOWED = (
-    ("length", "the length's gain from layer to layer", length_gains, measures.log_length_gain, layer_labels(2, 0)),
-    ("gradient", "the gradient norm's gain from layer to layer", gradient_gains, measures.log_gradient_gain,
-     layer_labels(1, 1)),
-    ("correlation", "the correlation between inputs", correlations, measures.correlation, layer_labels(2, 0)),
+_FOLLOWED: tuple[tuple[str, str, Read, Measure, Labels], ...] = (
+    ("length", "the length's gain from layer to layer", lambda p: p.length_gains, measures.log_length_gain,
+     layer_labels(2, 0)),
+    ("gradient", "the gradient norm's gain from layer to layer", lambda p: p.gradient_gains,
+     measures.log_gradient_gain, layer_labels(1, 1)),
+    ("correlation", "the correlation between inputs", correlations, measures.correlations, layer_labels(2, 0)),
 )  # fmt: skip
 
 
@@ -131,12 +112,16 @@ def _followed(x: FloatArray, net: Network) -> list[tuple[str, str, Read, Measure
 
 
 def _followed_mutant(name: str, net: Network, margin: float) -> Mutant:
-    """A wrong simulation that what is followed must show. Correlations may not move with σ_w² at all, so
-    they get another activation."""
-    if name != "correlation":
-        return Mutant("σ_w² off by thirty margins", mutations.weight_gain(1 + 30 * margin))
-    linear = all(phi is None or phi.name == "linear" for _, _, phi in net.gains())
-    other = "relu" if linear else "linear"
+    """A wrong simulation that what is followed must show."""
+    if name == "correlation":
+        return _another_activation(net)
+    return Mutant("σ_w² off by thirty margins", mutations.weight_gain(1 + 30 * margin))
+
+
+def _another_activation(net: Network) -> Mutant:
+    """Correlations may not move with σ_w² at all, but they do with φ, and most with a jump."""
+    jumps = all(phi is not None and phi.jumps for _, _, phi in net.gains()[:-1])
+    other = "linear" if jumps else "sign"
     return Mutant(f"{other} activations", mutations.activation(other))
 
 
@@ -145,7 +130,7 @@ def _own_widths(net: Network, x: FloatArray, margin: float) -> list[Claim]:
         Claim(
             name=f"network.{name}", source=_SOURCE, mark="limit",
             statement=f"In a typical network of these widths {what} is within the margin of the limit's.",
-            networks=lambda _: net, widths=(max(net.widths),), inputs=_fixed(x), predict=_predicted(read),
+            networks=lambda _: net, widths=(max(net.widths),), inputs=lambda _: x, predict=_predicted(read),
             measure=measure, test="within", survivors=True, sample="network.own",
             margin=margin, margin_reason="the per-layer gain asked for",
             labels=labels, rival=None, mutants=(_followed_mutant(name, net, margin),),
@@ -167,7 +152,7 @@ def _ladders(net: Network, x: FloatArray, margin: float, factors: tuple[int, ...
         Claim(
             name=f"network.limit.{name}", source=_SOURCE, mark="limit",
             statement=f"As all widths grow together, {what} tends to the limit's.",
-            networks=net.scaled, widths=factors, inputs=_fixed(x), predict=_predicted(read), measure=measure,
+            networks=net.scaled, widths=factors, inputs=lambda _: x, predict=_predicted(read), measure=measure,
             test="ladder", sample="network.limit", margin=4 * margin,
             margin_reason="four times the per-layer gain asked for: extrapolation costs precision",
             labels=labels, rival=None, mutants=(_followed_mutant(name, net, margin),),

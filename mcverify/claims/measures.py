@@ -1,4 +1,4 @@
-"""Measurements that claims share: each takes a trace to (replicate, m) values, or to residual triples."""
+"""Measurements that claims share: each takes a trace to an array whose first axis is the replicate."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcverify.activations import Activation as Phi
+from mcverify.claims.claim import Measure
+from mcverify.correlation import mean_correlation
 from mcverify.expectations import gaussian
 from mcverify.network import Network
 from mcverify.simulation import observables
@@ -31,55 +33,64 @@ def one_step_layers(net: Network) -> list[tuple[int, Phi, float]]:
     return steps
 
 
-def _residual(residual: FloatArray, mapped: FloatArray) -> FloatArray:
-    """Residual triples, (…, 3). The variance by theory, (σ_w⁴/n) Var φ_a φ_b, would cost a further quadrature
-    a replicate; the squared residual stands in, whose mean it is."""
-    return np.stack([residual, residual**2, mapped], axis=-1)
-
-
 def one_step_variance(trace: Trace) -> FloatArray:
-    """Residuals Ĝ^{l+1}_aa − (σ_w² ⟨φ²⟩/ρ + σ_b²) at Ĝ^l, (replicate, l·input, 3).
+    """Ĝ^{l+1}_aa over σ_w² ⟨φ²⟩/ρ + σ_b² at Ĝ^l, (replicate, step, input): mean one exactly.
 
-    Given x^{l−1}, the units of h^l are i.i.d. N(0, Ĝ^l) for Gaussian weights, so each has mean zero exactly."""
-    net, g = trace.plan.net, observables.metric(trace)
-    out = []
-    for l, phi, keep in one_step_layers(net):
-        dense = net.dense(net.maps[l])
-        q, after = (np.diagonal(g[:, i], axis1=-2, axis2=-1) for i in (l - 1, l))
-        mapped = dense.sigma_w2 * gaussian.second_moment(phi, q, rtol=_RTOL).value / keep + dense.sigma_b2
-        out.append(_residual(after - mapped, mapped))
-    return np.concatenate(out, axis=1)
+    Given x^{l−1}, the units of h^l are i.i.d. N(0, Ĝ^l) for Gaussian weights. A ratio for each replicate, not
+    of the means: it is an average over units whatever Ĝ^l is, where Ĝ^l itself is heavy-tailed in depth."""
+    g = np.diagonal(observables.metric(trace), axis1=-2, axis2=-1)
+    mapped = _mapped_variances(trace, g)
+    after = np.stack([g[:, l] for l, _, _ in one_step_layers(trace.plan.net)], axis=1)
+    return _ratio(after, mapped)
 
 
 def one_step_covariance(trace: Trace) -> FloatArray:
-    """Residuals Ĝ^{l+1}_ab − (σ_w² E φ_a φ_b + σ_b²) for a < b, (replicate, l·pair, 3): mean zero exactly."""
+    """(Ĝ^{l+1}_ab − C(Ĝ^l)_ab)/√(Q_aa Q_bb) for a < b, (replicate, step, pair): mean zero exactly, as above, and
+    in units of a correlation."""
     net, g = trace.plan.net, observables.metric(trace)
     a, b = np.triu_indices(len(trace.plan.x), 1)
+    scale = np.sqrt(_mapped_variances(trace, np.diagonal(g, axis1=-2, axis2=-1)))
     out = []
-    for l, phi, _ in one_step_layers(net):
+    for step, (l, phi, _) in enumerate(one_step_layers(net)):
         dense = net.dense(net.maps[l])
         product = gaussian.covariance(phi, g[:, l - 1, a, a], g[:, l - 1, a, b], g[:, l - 1, b, b], rtol=_RTOL).value
-        mapped = dense.sigma_w2 * product + dense.sigma_b2
-        out.append(_residual(g[:, l, a, b] - mapped, mapped))
-    return np.concatenate(out, axis=1)
+        residual = g[:, l, a, b] - (dense.sigma_w2 * product + dense.sigma_b2)
+        unit = scale[:, step, a] * scale[:, step, b]
+        out.append(np.where(unit == 0, 0.0, residual / unit))
+    return np.stack(out, axis=1)
 
 
-def map_step(trace: Trace) -> FloatArray:
-    """q^l_aa against Ĝ^l_aa, (replicate, l·input, 3): the map itself, for Gaussian weights.
-
-    Given the layer below, n_l q^l_aa / Ĝ^l_aa is χ² with n_l degrees of freedom: variance 2 Ĝ²/n_l."""
-    g = np.diagonal(observables.metric(trace), axis1=-2, axis2=-1)
-    q = np.diagonal(observables.q(trace), axis1=-2, axis2=-1)
-    widths = np.array(trace.plan.net.widths)[:, None]
-    triple = np.stack([q - g, 2 * g**2 / widths, g], axis=-1)
-    return triple.reshape(len(g), -1, 3)
+def _mapped_variances(trace: Trace, g: FloatArray) -> FloatArray:
+    """Q(Ĝ^l_aa) for every step, (replicate, step, input), from Ĝ's diagonal (replicate, layer, input)."""
+    net = trace.plan.net
+    out = []
+    for l, phi, keep in one_step_layers(net):
+        dense = net.dense(net.maps[l])
+        second = gaussian.second_moment(phi, g[:, l - 1], rtol=_RTOL).value
+        out.append(dense.sigma_w2 * second / keep + dense.sigma_b2)
+    return np.stack(out, axis=1)
 
 
 def map_gain(trace: Trace) -> FloatArray:
-    """q^l_aa / Ĝ^l_aa, (replicate, l·input): mean one given the layer below, for every weight law here."""
+    """q^l_aa / Ĝ^l_aa, (replicate, layer, input): mean one given the layer below, for every weight law here."""
     g = np.diagonal(observables.metric(trace), axis1=-2, axis2=-1)
     q = np.diagonal(observables.q(trace), axis1=-2, axis2=-1)
-    return (q / g).reshape(len(g), -1)
+    return _ratio(q, g)
+
+
+def _ratio(value: FloatArray, mean: FloatArray) -> FloatArray:
+    """value/mean, and 1 where both are zero below a dead layer: its mean there, so that no mean is moved."""
+    return np.where((mean == 0) & (value == 0), 1.0, value / mean)
+
+
+def flat(measure: Measure) -> Measure:
+    """All layers and inputs of a measurement as components, (replicate, layer·input)."""
+    return lambda trace: measure(trace).reshape(trace.site.count, -1)
+
+
+def by_layer(measure: Measure) -> Measure:
+    """The mean over inputs or pairs of a measurement, (replicate, layer)."""
+    return lambda trace: measure(trace).mean(axis=-1)
 
 
 def log_length_gain(trace: Trace) -> FloatArray:
@@ -88,18 +99,14 @@ def log_length_gain(trace: Trace) -> FloatArray:
     return np.log(g[:, 1:] / g[:, :-1]).mean(axis=-1)
 
 
-def correlation(trace: Trace) -> FloatArray:
-    """Ĝ^l_ab/√(Ĝ^l_aa Ĝ^l_bb), l = 2 … L, the mean over pairs of different inputs, (replicate, L − 1).
-
-    The first is not random."""
-    g = observables.metric(trace)[:, 1:]
-    d = np.sqrt(np.diagonal(g, axis1=-2, axis2=-1))
-    a, b = np.triu_indices(g.shape[-1], 1)
-    return (g[..., a, b] / (d[..., a] * d[..., b])).mean(axis=-1)
+def correlations(trace: Trace) -> FloatArray:
+    """The mean correlation of Ĝ^l between different inputs, l = 2 … L (the first is not random),
+    (replicate, L − 1)."""
+    return mean_correlation(observables.metric(trace)[:, 1:])
 
 
 def metric_diagonal(trace: Trace) -> FloatArray:
-    """Ĝ^l_aa of the last layer, (replicate, input)."""
+    """Ĝ^L_aa of the last layer, (replicate, input)."""
     return np.diagonal(observables.metric(trace)[:, -1], axis1=-2, axis2=-1)
 
 
@@ -109,3 +116,8 @@ def log_gradient_gain(trace: Trace) -> FloatArray:
     Per-layer log-ratios are light-tailed where the product over layers is not."""
     norms = np.diagonal(observables.grad_gram(trace), axis1=-2, axis2=-1)
     return np.log(norms[:, :-1] / norms[:, 1:]).mean(axis=-1)
+
+
+def dead(trace: Trace) -> NDArray[np.bool_]:
+    """Which networks have a layer that is zero for some input, (replicate,): its logarithms do not exist."""
+    return np.asarray((observables.length(trace) == 0).any(axis=(1, 2)))

@@ -15,13 +15,8 @@ Change = Callable[[Network], Network]
 
 
 def _dense(change: Callable[[Dense], Dense]) -> Change:
-    """Change every dense layer above the first, whose output is the starting point of every recursion."""
-
-    def apply(net: Network) -> Network:
-        first = net.layers[0]
-        return net.map_layers(lambda v: change(v) if isinstance(v, Dense) and v is not first else v)
-
-    return apply
+    """Change every dense layer; what is measured is read by the parameters of the claim's own network."""
+    return lambda net: net.map_layers(lambda _, v: change(v) if isinstance(v, Dense) else v)
 
 
 def weight_gain(factor: float) -> Change:
@@ -46,12 +41,12 @@ def weights(law: str) -> Change:
 
 def activation(phi: str) -> Change:
     """Another activation."""
-    return lambda net: net.map_layers(lambda v: Activation(phi) if isinstance(v, Activation) else v)
+    return lambda net: net.map_layers(lambda _, v: Activation(phi) if isinstance(v, Activation) else v)
 
 
 def no_dropout(net: Network) -> Network:
     """Dropout left out: nothing is masked."""
-    return net.map_layers(lambda v: Dropout(1.0) if isinstance(v, Dropout) else v)
+    return net.map_layers(lambda _, v: Dropout(1.0) if isinstance(v, Dropout) else v)
 
 
 def unscaled_dropout(net: Network) -> Network:

@@ -10,6 +10,7 @@ import numpy as np
 
 from mcverify.claims import generic, measures, mutations
 from mcverify.claims.claim import Claim, FloatArray, Inputs, Measure, Mutant, Networks, Predict, Rival
+from mcverify.correlation import correlation
 from mcverify.inputs import with_gram
 from mcverify.network import Network, mlp
 from mcverify.simulation import observables
@@ -80,12 +81,10 @@ def _fan_out_gain(net: Network, x: FloatArray) -> FloatArray:
 
 
 def _correlation_kept(net: Network, x: FloatArray) -> FloatArray:
-    """The gain of each cross term if correlations did not move: c^l q^{l+1} against q^{l+1}_ab."""
-    q = propagate(net, x).q
-    d = np.sqrt(np.diagonal(q, axis1=1, axis2=2))
-    c = q / (d[:, :, None] * d[:, None, :])
+    """The residual of each correlation if a layer did not move it, (step·pair,): c^l − c^{l+1}."""
+    c = correlation(propagate(net, x).q)
     a, b = np.triu_indices(len(x), 1)
-    return np.asarray((c[:-1, a, b] / c[1:, a, b]).ravel())
+    return np.asarray((c[:-1, a, b] - c[1:, a, b]).ravel())
 
 
 Q_MAP = Claim(
@@ -97,11 +96,11 @@ Q_MAP = Claim(
     widths=(48,),
     inputs=with_lengths([[1.0, 0.3], [0.3, 0.2]]),
     predict=lambda net, x: np.ones(len(measures.one_step_layers(net)) * len(x)),
-    measure=measures.one_step_variance,
-    test="residual",
+    measure=measures.flat(measures.one_step_variance),
+    test="mean",
     margin=0.005,
     margin_reason=A_LAYER,
-    labels=generic.step_labels(generic.singles, 2),
+    labels=generic.each_input(generic.step_labels, 2),
     rival=Rival("weights of variance σ_w²/fan_out", _fan_out_gain),
     mutants=(
         _GAIN_MUTANT,
@@ -118,12 +117,12 @@ C_MAP = Claim(
     networks=_c_step_network,
     widths=(48,),
     inputs=with_lengths([[1.0, 0.9, 0.3], [0.9, 1.0, 0.5], [0.3, 0.5, 0.7]]),
-    predict=lambda net, x: np.ones(len(measures.one_step_layers(net)) * 3),
-    measure=measures.one_step_covariance,
-    test="residual",
-    margin=0.01,
-    margin_reason="a fifth of what one layer moves the smallest correlation here",
-    labels=generic.step_labels(generic.pairs, 3),
+    predict=lambda net, x: np.zeros(len(measures.one_step_layers(net)) * 3),
+    measure=measures.flat(measures.one_step_covariance),
+    test="mean",
+    margin=0.005,
+    margin_reason="in units of a correlation: a tenth of what one layer moves the smallest one here",
+    labels=generic.each_pair(generic.step_labels, 3),
     rival=Rival("a layer keeps correlations", _correlation_kept),
     mutants=(_GAIN_MUTANT, Mutant("no bias", mutations.no_bias)),
 )
@@ -175,7 +174,7 @@ C_TRAJECTORY = Claim(
     widths=WIDTHS,
     inputs=at_fixed_point(CHAOTIC, [[1.0, 0.95], [0.95, 1.0]]),
     predict=lambda net, x: generic.correlations(propagate(net, x)),
-    measure=measures.correlation,
+    measure=measures.correlations,
     test="ladder",
     margin=0.02,
     margin_reason="a fifth of what one layer moves the correlation at first",
@@ -239,8 +238,7 @@ C_FIXED_POINT = Claim(
 
 def _last_correlations(g: FloatArray) -> FloatArray:
     """c_01 and c_02 of (replicate, input, input), (replicate, 2)."""
-    d = np.sqrt(np.diagonal(g, axis1=-2, axis2=-1))
-    return np.stack([g[:, 0, b] / (d[:, 0] * d[:, b]) for b in (1, 2)], axis=-1)
+    return correlation(g)[:, 0, 1:]
 
 
 # ---- depth scales, from rates of decay ----------------------------------------------------------------
@@ -258,8 +256,8 @@ def length_gap(g: FloatArray) -> FloatArray:
 
 def correlation_gap(g: FloatArray) -> FloatArray:
     """c_01 − c_02: how far two pairs of inputs still differ, (…,) from (…, input, input)."""
-    d = np.sqrt(np.diagonal(g, axis1=-2, axis2=-1))
-    return np.asarray(g[..., 0, 1] / (d[..., 0] * d[..., 1]) - g[..., 0, 2] / (d[..., 0] * d[..., 2]))
+    c = correlation(g)
+    return np.asarray(c[..., 0, 1] - c[..., 0, 2])
 
 
 def _decay(gap: Gap, rate: Rate) -> tuple[Predict, Predict, Measure]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from mcverify import activations
+from mcverify.errors import Unpredictable
 from mcverify.expectations import gaussian
-from mcverify.layers.layer import BoolArray, Grad, Layer, Signal, State, Unpredictable
+from mcverify.layers.layer import BoolArray, Grad, Layer, Signal, State
 from mcverify.random_map.engine import Engine
 from mcverify.streams import Site
 
@@ -36,15 +37,21 @@ class Activation(Layer):
         of positively homogeneous φ, and all of a linear one."""
         self._needs_gaussian(state)
         cov = self._expect(gaussian.covariance, gaussian.second_moment, state)
-        return State(cov, "unknown", False, state.exact & self._exact(state))
+        dies = self.phi.slopes is not None and 0.0 in self.phi.slopes
+        return replace(
+            state, cov=cov, law="unknown", fixed=False, exact=state.exact & self._exact(state),
+            may_vanish=state.may_vanish or dies,
+        )  # fmt: skip
 
     def pull_back(self, state: State, grad: Grad) -> Grad:
         """Elementwise E φ′(u_a) φ′(u_b) (Schoenholz et al. 2017, eq. 10): a limit, but for linear φ, and on
-        the diagonal for positively homogeneous φ with independent Gaussian weights (Hanin 2018)."""
+        the diagonal for positively homogeneous φ with independent Gaussian weights (Hanin 2018) wherever no
+        layer below can die: at h = 0 the sign of a unit is not a coin."""
         self._needs_gaussian(state)
         factor = self._expect(gaussian.derivative_covariance, gaussian.derivative_second_moment, state)
         linear = np.full(grad.exact.shape, self._is_linear)
-        homogeneous = np.eye(len(state.cov), dtype=bool) & (self.phi.slopes is not None and state.law == "gaussian")
+        coin = self.phi.slopes is not None and state.law == "gaussian" and not state.may_vanish
+        homogeneous = np.eye(len(state.cov), dtype=bool) & coin
         return Grad(grad.cov * factor, grad.exact & (linear | homogeneous))
 
     @property

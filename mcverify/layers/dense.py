@@ -46,7 +46,11 @@ class Dense(Layer):
         Given the layer below, Gaussian weights make the units i.i.d. Gaussian at every width."""
         cov = self.sigma_w2 * state.cov + self.sigma_b2
         law: Law = "gaussian" if self.weights == "gaussian" else "symmetric"
-        return replace(state, cov=cov, law=law, fixed=state.law == "input")
+        from_input = state.law == "input"
+        return replace(
+            state, cov=cov, law=law, fixed=from_input, may_vanish=state.may_vanish and self.sigma_b2 == 0,
+            heuristic=state.heuristic or (from_input and law == "symmetric"),
+        )  # fmt: skip
 
     def pull_back(self, state: State, grad: Grad) -> Grad:
         """E Σ_j (Wᵀδ)_ja (Wᵀδ)_jb = σ_w² E Σ_i δ_ia δ_ib for δ independent of W."""

@@ -31,7 +31,10 @@ class Dropout(Layer):
         """The diagonal gains 1/ρ, cross terms nothing (Schoenholz et al. 2017, §5): exact wherever S is.
 
         A masked signal is neither Gaussian nor the input."""
-        return replace(state, cov=self._diagonal_gain(state.cov), law="unknown", fixed=False)
+        return replace(
+            state, cov=self._diagonal_gain(state.cov), law="unknown", fixed=False,
+            may_vanish=state.may_vanish or self.keep < 1.0,
+        )  # fmt: skip
 
     def pull_back(self, state: State, grad: Grad) -> Grad:
         return replace(grad, cov=self._diagonal_gain(grad.cov))
@@ -40,6 +43,8 @@ class Dropout(Layer):
         return cov * np.where(np.eye(len(cov), dtype=bool), 1.0 / self.keep, 1.0)
 
     def forward(self, engine: Engine, x: Signal, site: Site) -> tuple[Signal, Any]:
+        if self.keep == 1.0:  # a float32 uniform may be 1, so u < 1 would still drop a unit now and then
+            return x, np.ones((1,) * x.ndim, x.dtype)
         rows = int(np.prod(x.shape[1:-1]))
         u = engine.kernels.uniforms(site, Role.MASK, rows, x.shape[-1], x.dtype)
         mask = (u < self.keep).astype(x.dtype).reshape(u.shape[0], *x.shape[1:])

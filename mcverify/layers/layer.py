@@ -41,12 +41,18 @@ class State:
     "unknown", the image of a nonlinearity.
     fixed: Ĝ is not random, which holds for the first map's output alone.
     exact: per entry of cov, true where the expectation holds at every finite width.
+    may_vanish: the whole signal may be exactly zero with positive probability (a dead or wholly masked layer),
+    where φ′ is no longer decided by a coin of its own.
+    heuristic: some expectation was taken as Gaussian though nothing makes it so as the hidden widths grow: the
+    first map's output under non-Gaussian weights, Gaussian only as n_0 grows with no entry of x dominating.
     """
 
     cov: FloatArray
     law: Law
     fixed: bool
     exact: BoolArray
+    may_vanish: bool = False
+    heuristic: bool = False
 
     @staticmethod
     def of_inputs(x: FloatArray) -> State:
@@ -66,10 +72,6 @@ class Grad:
 
     cov: FloatArray
     exact: BoolArray
-
-
-class Unpredictable(ValueError):
-    """A layer met a state that its theory cannot treat; the message says which, why, and what to do."""
 
 
 @dataclass(frozen=True)

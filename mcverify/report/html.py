@@ -19,7 +19,7 @@ from mcverify.report import plots
 from mcverify.report.plots import number
 
 if TYPE_CHECKING:
-    from mcverify.verification import Report, Result
+    from mcverify.verdict import Report, Result
 
 VERDICTS = (
     ("confirmed", "the data exclude any deviation larger than the claim's margin"),

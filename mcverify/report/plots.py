@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-    from mcverify.verification import Result
+    from mcverify.verdict import Result
 
     FloatArray = NDArray[np.float64]
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from mcverify.correlation import mean_correlation
 from mcverify.network import Network, describe
 from mcverify.theory.diagnosis import diagnose
 from mcverify.theory.phase import Phase
@@ -46,7 +47,11 @@ def phase_text(p: Phase) -> str:
         ("ξ_c", f"{p.xi_c:.6g} layers"),
     ]
     head = f"{p.activation}, σ_w² = {p.sigma_w2:g}, σ_b² = {p.sigma_b2:g}" + f", keep {p.keep:g}" * (p.keep < 1)
-    lines = [head, *(f"  {name:<6} {value.replace('nan layers', 'none').replace('nan', 'none')}" for name, value in rows), p.message]
+    lines = [
+        head,
+        *(f"  {name:<6} {value.replace('nan layers', 'none').replace('nan', 'none')}" for name, value in rows),
+        p.message,
+    ]
     if len(p.q_fixed_points) > 1:
         lines.append("fixed points of the variance:")
         lines += [f"  q = {f.value:.10g}, slope {f.slope:.6g}, {f.stability}" for f in p.q_fixed_points]
@@ -69,14 +74,6 @@ def _shown(layers: int) -> list[int]:
     return [*range(half), -1, *range(layers - half, layers)]
 
 
-def _correlations(q: FloatArray) -> FloatArray:
-    """The mean correlation between different inputs, (layer,)."""
-    d = np.sqrt(np.diagonal(q, axis1=1, axis2=2))
-    a, b = np.triu_indices(q.shape[1], 1)
-    with np.errstate(all="ignore"):
-        return np.asarray((q[:, a, b] / (d[:, a] * d[:, b])).mean(axis=1))
-
-
 def show(net: Network, x: FloatArray, console: Console) -> None:
     """The prediction in words, then layer by layer for the first input."""
     p = propagate(net, x)
@@ -93,7 +90,7 @@ def _table(net: Network, p: Prediction, several: bool) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("layer", "width", "q", "length", "c", "χ", "‖δ‖²"):
         table.add_column(name, justify="right")
-    c = _correlations(p.q) if several else np.full(len(p.q), np.nan)
+    c = mean_correlation(p.q)
     for l in _shown(len(p.q)):
         if l < 0:
             table.add_row(*["⋯"] * 7)

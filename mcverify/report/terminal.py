@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from mcverify.verification import Event, Report, Result
+    from mcverify.verdict import Report, Result
+    from mcverify.verification import Event
 
 STYLE = {"confirmed": "green", "refuted": "bold red", "undecided": "yellow"}
 

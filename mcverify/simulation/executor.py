@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ def threads_available() -> int:
 
 def chunk_size(net: Network, columns: int, itemsize: int) -> int:
     """Replicates per chunk: a function of the network and the number of columns alone."""
-    units = sum(shape[-1] for shape in net.shapes)
+    units = sum(math.prod(shape) for shape in net.shapes)
     return max(1, min(1024, _CHUNK_BYTES // (units * columns * itemsize)))
 
 

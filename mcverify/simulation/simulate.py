@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mcverify import inputs, results
-from mcverify.errors import InputError
+from mcverify.errors import InputError, Unpredictable
 from mcverify.kernels.backends import backend as find_backend
 from mcverify.network import Network, describe
 from mcverify.random_map import explicit
@@ -25,21 +25,25 @@ if TYPE_CHECKING:
     import xarray as xr
 
 FloatArray = NDArray[np.float64]
-Seed = int | np.random.Generator | np.random.SeedSequence | None
+Seed = int | Sequence[int] | np.random.Generator | np.random.BitGenerator | np.random.SeedSequence | None
 
 
 def seed_of(rng: Seed) -> int:
-    """A 64-bit seed from an `rng` argument, following SPEC 7: an int is itself, None is fresh entropy."""
-    if isinstance(rng, bool) or not isinstance(rng, Seed | np.integer):
-        raise InputError("rng", rng, "must be an int, a numpy Generator, a SeedSequence or None")
-    if isinstance(rng, int | np.integer):
+    """A 64-bit seed from whatever numpy.random.default_rng takes (SPEC 7). An int is the seed itself, so that
+    it can be written down; None is fresh entropy; a Generator is drawn from."""
+    if isinstance(rng, int | np.integer) and not isinstance(rng, bool):
         if not 0 <= rng < 2**64:
             raise InputError("rng", int(rng), "must be between 0 and 2**64 - 1")
         return int(rng)
-    if isinstance(rng, np.random.Generator):
-        return int(rng.integers(2**64, dtype=np.uint64))
-    sequence = np.random.SeedSequence() if rng is None else rng
-    return int(sequence.generate_state(1, np.uint64)[0])
+    if isinstance(rng, np.random.SeedSequence):
+        return int(rng.generate_state(1, np.uint64)[0])
+    allowed = "must be an int, a numpy Generator, BitGenerator or SeedSequence, a list of ints, or None"
+    if isinstance(rng, bool | str | float):
+        raise InputError("rng", rng, allowed)
+    try:
+        return int(np.random.default_rng(rng).integers(2**64, dtype=np.uint64))
+    except (TypeError, ValueError):
+        raise InputError("rng", rng, allowed) from None
 
 
 def choose_engine(engine: str, backend: str, dtype: str, *, tied: bool = True) -> tuple[Engine, str]:
@@ -64,7 +68,10 @@ def sample(
     progress: Progress | None = None,
     keep: bool = False,
 ) -> tuple[dict[str, Moments], dict[str, list[FloatArray]]]:
-    """Moments of each measure over replicates start … start + samples − 1, and every value when kept."""
+    """Moments of each measure over replicates start … start + samples − 1, and every value when kept.
+
+    An interrupt (Ctrl-C) ends it with the replicates measured so far, if there are two; the moments' count
+    says how many."""
     columns = len(plan.x) * (2 + plan.tangents)
     chunk = chunk_size(plan.net, columns, plan.engine.dtype.itemsize)
 
@@ -77,15 +84,19 @@ def sample(
     moments = {name: Moments() for name in measures}
     kept: dict[str, list[FloatArray]] = {name: [] for name in measures}
     done = 0
-    for number, values in in_chunks(work, start, samples, chunk, threads):
-        with np.errstate(all="ignore"):
-            for name, value in values.items():
-                moments[name].add(value)
-                if keep:
-                    kept[name].append(value)
-        done += number
-        if progress is not None:
-            progress(done, samples)
+    try:
+        for number, values in in_chunks(work, start, samples, chunk, threads):
+            with np.errstate(all="ignore"):
+                for name, value in values.items():
+                    moments[name].add(value)
+                    if keep:
+                        kept[name].append(value)
+            done += number
+            if progress is not None:
+                progress(done, samples)
+    except KeyboardInterrupt:
+        if done < 2:
+            raise
     with np.errstate(all="ignore"):
         return {name: m.finish() for name, m in moments.items()}, kept
 
@@ -116,6 +127,7 @@ def simulate(
     Returns a Dataset over layer (1 … L), input (and input_2, direction): q, metric, c, chi, length,
     length_var, grad_norm2, grad_gram, each with NAME_se. Monte Carlo: no mark, only standard errors.
     Replicates with non-finite values are counted in the attribute `nonfinite`.
+    An interrupt returns what is there; the attribute `samples` then falls short of `samples_asked`.
     Raises InputError before any work starts.
     """
     count("samples", samples, least=2)
@@ -129,16 +141,22 @@ def simulate(
     measures: dict[str, Observable] = {
         "q": observables.q,
         "metric": observables.metric,
-        "chi": observables.chi,
         "length": observables.length,
         "grad_gram": observables.grad_gram,
     }
+    try:
+        net.gains()
+        measures["chi"] = observables.chi
+    except Unpredictable:
+        pass  # χ^l is the gain of one activation between maps; this network has something else there
     if tangents:
         measures["tangent_gram"] = observables.tangent_gram
     measures["q_cross"] = lambda t: _cross(observables.q(t))
     moments, kept = sample(plan, measures, 0, samples, threads, progress, replicates)
+    done = moments["q"].count
     attrs = results.provenance(
-        kind="simulation", network=describe(net), samples=samples, seed=str(seed), engine=chosen.name,
+        kind="simulation", network=describe(net), samples=done, samples_asked=samples, seed=str(seed),
+        engine=chosen.name,
         backend=backend_name, dtype=dtype, weights_backward="tied" if tied else "fresh",
         cotangent=cotangent if isinstance(cotangent, str) else "array",
         nonfinite=max(m.nonfinite for m in moments.values()),

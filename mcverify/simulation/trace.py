@@ -8,8 +8,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mcverify.errors import InputError
+from mcverify.inputs import checked_cotangent
 from mcverify.layers import chain
+from mcverify.layers.activation import Activation
 from mcverify.layers.chain import Record
 from mcverify.network import Network
 from mcverify.random_map.engine import Engine
@@ -41,14 +42,7 @@ class Plan:
     sampled: Network | None = None
 
     def __post_init__(self) -> None:
-        allowed = f"must be 'independent', 'shared' or an array (inputs, {self.net.widths[-1]})"
-        if isinstance(self.cotangent, str):
-            if self.cotangent not in ("independent", "shared"):
-                raise InputError("cotangent", self.cotangent, allowed)
-        elif np.shape(self.cotangent) != (len(self.x), self.net.widths[-1]):
-            raise InputError("cotangent", f"shape {np.shape(self.cotangent)}", allowed)
-        elif not np.isfinite(self.cotangent).all():
-            raise InputError("cotangent", "array with non-finite entries", "must be finite")
+        checked_cotangent(self.cotangent, len(self.x), self.net.shapes[self.net.end][-1])
 
 
 @dataclass(frozen=True)
@@ -65,11 +59,12 @@ class Trace:
         return [self.tape[i] for i in self.plan.net.maps]
 
     def outputs(self) -> list[NDArray[Any]]:
-        """x^1 … x^L: φ(h^l), or h^l where a map is followed by no activation."""
+        """x^1 … x^L: what the last activation above each map gives, or h^l where there is none."""
+        maps = self.plan.net.maps
         out = []
-        for i in self.plan.net.maps:
-            after = self.tape[i + 1] if i + 1 < len(self.tape) else None
-            out.append(after.y if after is not None and hasattr(after.layer, "phi") else self.tape[i].y)
+        for here, above in zip(maps, [*maps[1:], len(self.tape)], strict=True):
+            active = [r.y for r in self.tape[here + 1 : above] if isinstance(r.layer, Activation)]
+            out.append(active[-1] if active else self.tape[here].y)
         return out
 
 

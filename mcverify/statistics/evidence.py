@@ -28,7 +28,8 @@ class Evidence:
     remainder: how far the truth may lie from the prediction by the claim's own account (≥ 0);
     margin: the deviation that matters; samples: replicates behind it; lack_of_fit: p-value of the model
     behind the estimates (1 where there is none). one_sided: only estimates above the prediction refute.
-    within: the claim is the margin itself, so only a deviation beyond it refutes.
+    within: the claim is the margin itself, so only a deviation beyond it refutes. fits: how many goodness-of-fit
+    tests lack_of_fit stands for, fixed by the kind of claim.
     """
 
     estimate: FloatArray
@@ -40,6 +41,12 @@ class Evidence:
     lack_of_fit: float = 1.0
     one_sided: bool = False
     within: bool = False
+    fits: int = 0
+
+    @property
+    def tests(self) -> int:
+        """What Bonferroni divides by: a number fixed before the data are seen."""
+        return self.components + self.fits
 
     @property
     def tolerated(self) -> FloatArray:
@@ -76,26 +83,27 @@ def p_value(e: Evidence) -> float:
         z = np.where(excess <= 0, 0.0, excess / e.se)
     tail = ndtr(-z)
     p = np.where(z > 0, tail if e.one_sided else 2 * tail, 1.0)
-    smallest = min(float(p.min()), e.lack_of_fit)
-    tests = e.components + (e.lack_of_fit < 1.0)
-    return min(1.0, tests * smallest)
+    smallest = min(float(p.min()), e.lack_of_fit if e.fits else 1.0)
+    return min(1.0, e.tests * smallest)
 
 
 def confirms(e: Evidence, level: float = CONFIRM_LEVEL) -> bool:
-    """Whether the data exclude every deviation beyond the margin, in every component.
+    """Whether the data exclude every deviation beyond the margin, in every component; for a one-sided claim,
+    every deviation above its bound.
 
     An intersection–union test (Berger & Hsu 1996): each component at `level` keeps the whole at `level`."""
     if not e.finite:
         return False
     reach = float(ndtri(1 - level)) * e.se
-    deviation = e.deviation if e.one_sided else np.abs(e.deviation)
-    return bool(np.all(deviation + reach < e.margin))
+    if e.one_sided:
+        return bool(np.all(e.deviation + reach <= 0))
+    return bool(np.all(np.abs(e.deviation) + reach < e.margin))
 
 
 def mde(e: Evidence, alpha: float, power: float = 0.99) -> FloatArray:
     """The smallest deviation of each component that would be refuted at level alpha with this power."""
     tails = 1 if e.one_sided else 2
-    quantile = float(ndtri(1 - alpha / (tails * e.components)) + ndtri(power))
+    quantile = float(ndtri(1 - alpha / (tails * e.tests)) + ndtri(power))
     return e.tolerated + quantile * e.se
 
 
@@ -106,7 +114,8 @@ def confirmation_distance(components: int, level: float = CONFIRM_LEVEL, power: 
 
 
 def samples_needed(e: Evidence, power: float = PLAN_POWER) -> int:
-    """The replicates at which a true claim would be confirmed with this power.
+    """The replicates at which a true claim would be confirmed with this power; for a one-sided claim, one
+    whose truth lies a margin inside its bound.
 
     A remainder shifts the truth towards the margin; where it reaches the margin no size suffices (−1)."""
     room = e.margin - e.remainder

@@ -22,14 +22,13 @@ Hidden = tuple[Activation, float, float, float]  # φ, σ_w², σ_b², keep
 
 def hidden_layers(net: Network) -> list[Hidden]:
     """The distinct kinds of layer above the first map, in order: each has a phase of its own."""
-    keep = min((layer.keep for layer in net.layers if isinstance(layer, Dropout)), default=1.0)
     kinds: list[Hidden] = []
     gains = net.gains()
     for (here, _, phi), (above, _, _) in pairwise(gains):
         dense = net.dense(above)
-        masked = any(isinstance(v, Dropout) for v in net.layers[here:above])
+        keep = math.prod(v.keep for v in net.layers[here:above] if isinstance(v, Dropout))
         if phi is not None:
-            kinds.append((phi, dense.sigma_w2, dense.sigma_b2, keep if masked else 1.0))
+            kinds.append((phi, dense.sigma_w2, dense.sigma_b2, keep))
     return list(dict.fromkeys(kinds))
 
 
@@ -58,16 +57,11 @@ def _depth(net: Network, found: Phase) -> list[str]:
     return [f"Depth {len(net.maps)} is {ratio:.2g} ξ_c, {verdict} the 6 ξ_c to which networks have been seen to train."]
 
 
-def _gains(p: Prediction) -> FloatArray:
-    norms = np.diagonal(p.grad_gram, axis1=1, axis2=2)
-    return np.asarray(np.log(norms[:-1] / norms[1:]).mean(axis=1))
-
-
 def _gradients(net: Network, p: Prediction) -> list[str]:
     if len(net.maps) < 2:
         return []
     with np.errstate(divide="ignore", invalid="ignore"):
-        total = float(_gains(p).sum())
+        total = float(p.gradient_gains.sum())
     if not math.isfinite(total):
         return ["Gradient norms are zero or infinite in the limit."]
     per_layer = math.exp(total / (len(net.maps) - 1))
@@ -82,7 +76,7 @@ def _advice(kinds: list[Hidden], p: Prediction) -> list[str]:
     if len(kinds) != 1 or len(p.q) < 2:
         return []
     phi, sigma_w2, sigma_b2, keep = kinds[0]
-    if keep < 1.0 or abs(float(np.mean(_gains(p)))) < 0.01 or phase(*kinds[0]).name == "critical":
+    if keep < 1.0 or abs(float(np.mean(p.gradient_gains))) < 0.01 or phase(*kinds[0]).name == "critical":
         return []
     try:
         critical = critical_sigma_w2(phi, sigma_b2)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mcverify.activations import Activation
 from mcverify.expectations import gaussian
 from mcverify.layers import chain
 from mcverify.layers.layer import Grad, State
@@ -25,8 +25,22 @@ class Prediction:
     length: FloatArray  # (layer, input)
     length_exact: NDArray[np.bool_]
     chi: FloatArray  # (layer, input)
+    chi_exact: NDArray[np.bool_]
     grad_gram: FloatArray  # (layer, input, input)
     grad_exact: NDArray[np.bool_]
+    heuristic: bool  # nothing makes the first map's output Gaussian as the hidden widths grow
+
+    @property
+    def length_gains(self) -> FloatArray:
+        """log q^{l+1}/q^l, l = 1 … L − 1, the mean over inputs, (L − 1,)."""
+        q = np.diagonal(self.q, axis1=1, axis2=2)
+        return np.asarray(np.log(q[1:] / q[:-1]).mean(axis=1))
+
+    @property
+    def gradient_gains(self) -> FloatArray:
+        """log of the gradient norm's gain from layer l + 1 to l, the mean over inputs, (L − 1,)."""
+        g = np.diagonal(self.grad_gram, axis1=1, axis2=2)
+        return np.asarray(np.log(g[:-1] / g[1:]).mean(axis=1))
 
 
 def propagate(net: Network, x: FloatArray, cotangent: str | FloatArray = "independent") -> Prediction:
@@ -43,8 +57,10 @@ def propagate(net: Network, x: FloatArray, cotangent: str | FloatArray = "indepe
         length=np.stack([s.q for s in out]),
         length_exact=np.stack([np.diagonal(s.exact) for s in out]),
         chi=np.stack([_chi(states[i + 1], gain, phi) for i, gain, phi in net.gains()]),
+        chi_exact=np.stack([np.full(len(x), _chi_is_exact(states[i + 1], phi)) for i, _, phi in net.gains()]),
         grad_gram=np.stack([grads[i + 1].cov for i in net.maps]),
         grad_exact=np.stack([grads[i + 1].exact for i in net.maps]),
+        heuristic=states[-1].heuristic,
     )
 
 
@@ -57,8 +73,15 @@ def _seed(cotangent: str | FloatArray, inputs: int) -> Grad:
     return Grad(cov, np.ones(cov.shape, bool))
 
 
-def _chi(state: State, gain: float, phi: Any) -> FloatArray:
+def _chi(state: State, gain: float, phi: Activation | None) -> FloatArray:
     """χ^l = σ_w² ⟨φ′²⟩ at the finite-depth q^l (Schoenholz et al. 2017, eq. 12)."""
     if phi is None:
         return np.full(len(state.cov), gain)
     return gain * np.asarray(gaussian.derivative_second_moment(phi, state.q).value)
+
+
+def _chi_is_exact(state: State, phi: Activation | None) -> bool:
+    """Whether E σ_w² φ′(h)² is exact: at the first map, and where φ′² is a coin that does not depend on q."""
+    if phi is None:
+        return True
+    return state.law == "gaussian" and (state.fixed or (phi.slopes is not None and not state.may_vanish))

@@ -1,0 +1,40 @@
+"""One sentence on a network: which layer departs first from the limit at its own widths, if any."""
+
+from __future__ import annotations
+
+from mcverify.verdict import Report
+
+_TOPICS = {"length": "lengths", "gradient": "gradient norms", "correlation": "correlations"}
+
+
+def departure(report: Report, margin: float) -> str:
+    """One sentence on a network: which layer departs first from the limit at its own widths, if any."""
+    broken = [r for r in report.results if r.mark == "exact" and r.verdict == "refuted"]
+    if broken:
+        return f"The sampled network is not the one described: {broken[0].name} is refuted, {broken[0].message}."
+    own = {r.name.split(".")[1]: r for r in report.results if r.name.split(".")[1] in _TOPICS}
+    found = []
+    for topic, r in own.items():
+        if r.verdict == "refuted":
+            rows = list(zip(r.labels, r.estimate, r.se, r.prediction, r.margin, strict=True))
+            beyond = [(label, e - p) for label, e, se, p, m in rows if abs(e - p) - m > 3 * se]
+            if beyond:
+                label, gap = beyond[0]
+                found.append((int(label.split()[1]), f"{label} ({_TOPICS[topic]} off by {gap:+.2%}{_unit(topic)})"))
+    bent = [r.name.rpartition(".")[2] for r in report.results if ".limit." in r.name and r.verdict == "refuted"]
+    if bent and not found:
+        return f"As the widths grow, {' and '.join(_TOPICS[b] for b in bent)} do not tend to the limit's."
+    if not own:
+        return "With a single map there is no layer to follow: see the table."
+    open_topics = [_TOPICS[t] for t, r in own.items() if r.verdict == "undecided"]
+    rest = f" Undecided within the budget: {', '.join(open_topics)}." if open_topics else ""
+    if found:
+        return f"The first layer to depart from the limit by more than {margin:.2%} is {min(found)[1]}.{rest}"
+    if len(open_topics) == len(own):
+        return f"No departure was found, but nothing was decided either.{rest}"
+    told = ", ".join(_TOPICS[t] for t in own if _TOPICS[t] not in open_topics)
+    return f"No layer departs from theory by more than {margin:.2%} in {told}.{rest}"
+
+
+def _unit(topic: str) -> str:
+    return "" if topic == "correlation" else " per layer"
