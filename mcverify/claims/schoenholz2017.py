@@ -93,7 +93,7 @@ GRADIENT_CROSS = Claim(
     margin_reason="a quarter of the distance to the gain of a single input's norm",
     labels=generic.layer_labels(1, 1),
     rival=Rival("cross products gain as norms do", lambda net, x: propagate(net, x).gradient_gains),
-    mutants=(Mutant("σ_w² off by 20%", mutations.weight_gain(1.2)),
+    mutants=(Mutant("σ_w² off by 50%", mutations.weight_gain(1.5)),
              Mutant("relu in place of tanh", mutations.activation("relu"))),
 )  # fmt: skip
 
