@@ -8,7 +8,7 @@ SEED   ?= 0
 # The extension's sources and the package's metadata decide whether the environment is current.
 SOURCES := setup.py pyproject.toml $(wildcard src_ext/*)
 
-.PHONY: verify test lint slow wheel clean
+.PHONY: verify test lint slow bench wheel clean
 
 verify: $(VENV)/.installed
 	$(BIN)/mcverify verify --seed $(SEED)
@@ -24,6 +24,11 @@ lint: $(VENV)/.tested
 
 slow: $(VENV)/.tested
 	$(BIN)/python -m pytest -m slow
+
+# The peers that mcverify is measured against are optional: see bench/README.md.
+BENCH_PYTHON ?= $(BIN)/python
+bench: $(if $(filter $(BIN)/python,$(BENCH_PYTHON)),$(VENV)/.tested)
+	$(BENCH_PYTHON) -m bench
 
 wheel: $(VENV)/.tested
 	rm -rf dist

@@ -108,7 +108,7 @@ def verify(
             margin=DEFAULT_MARGIN if given is None else given.margin,
             rng=seed, alpha=alpha, budget=budget * 1e9, backend=backend, threads=threads, listener=live,
         )  # fmt: skip
-    page = html.write(report, directory)
+    page = html.write(report, directory) if report.results else "none, since nothing was measured"
     if as_json:
         click.echo(json.dumps(prediction.finite(report.to_dict()), indent=2))
     else:

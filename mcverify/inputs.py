@@ -62,14 +62,16 @@ def digits(inputs: int) -> FloatArray:
     """The first handwritten digits that scikit-learn ships, (input, 64), each scaled to ‖x‖²/n_0 = 1.
 
     Raises InputError where scikit-learn (extra `mcverify[digits]`) is not installed."""
-    count("inputs", inputs)
+    count("digits", inputs)
     try:
         from sklearn.datasets import load_digits
     except ImportError:
-        raise InputError("inputs", "digits", "needs scikit-learn: pip install 'mcverify[digits]'") from None
+        raise InputError(
+            "digits", inputs, "needs scikit-learn: pip install scikit-learn (the extra [digits])"
+        ) from None
     images: NDArray[Any] = load_digits().data.astype(np.float64)
     if inputs > len(images):
-        raise InputError("inputs", inputs, f"must be at most {len(images)}, the number of images")
+        raise InputError("digits", inputs, f"must be at most {len(images)}, the number of images")
     x = images[:inputs] - images[:inputs].mean(axis=1, keepdims=True)
     return np.asarray(x / np.sqrt((x**2).mean(axis=1, keepdims=True)))
 

@@ -55,6 +55,9 @@ class Role(IntEnum):
     TANGENT = 4
     INPUT = 5
     BACKWARD_WEIGHT = 6  # fresh, untied weights for the backward pass
+    CONDITIONAL = 7  # outputs sampled without weights: a row for each column a map meets
+    CONDITIONAL_TRANSPOSE = 8  # the same for its transpose
+    CONDITIONAL_BIAS = 9  # what the transpose draws for the bias, dropped again after conditioning
 
 
 def _fits(field: str, value: Any, bits: int) -> None:
@@ -86,6 +89,13 @@ class Site:
         end = int(self.start) + int(self.count)
         if end > 1 << REPLICATE_BITS:
             raise InputError("site.start + site.count", end, f"must be at most 2^{REPLICATE_BITS}")
+
+    def above(self, layers: int) -> Site:
+        """The same replicates, `layers` further up; only what changes is checked again."""
+        site = object.__new__(Site)
+        site.__dict__.update(self.__dict__, layer=self.layer + layers)
+        _fits("site.layer", site.layer, LAYER_BITS)
+        return site
 
 
 def stream_key(seed: int, stream: str = "", phase: str = "main") -> int:

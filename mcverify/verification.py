@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mcverify import results
+from mcverify import network_file, results
 from mcverify.claims import experiment
 from mcverify.claims.catalogue import select
 from mcverify.claims.claim import Claim, Mutant, Verdict
@@ -195,7 +195,8 @@ def verify(
     threads: int | None = None,
     listener: Listener | None = None,
 ) -> Report:
-    """Verify a network with inputs x (input, n_0), or the claims of the catalogue that match a pattern.
+    """Verify a network with inputs x (input, n_0), a network file (a path that ends in .toml), or the claims of
+    the catalogue that match a pattern.
 
     margin: in per-layer gain, for a network. rng: a seed, following SPEC 7. alpha: the chance of any false
     refutation in the whole run, before confirmation. budget: weights generated per claim.
@@ -208,6 +209,9 @@ def verify(
     find_backend(backend)
     if threads is not None:
         count("threads", threads)
+    if isinstance(what, str) and what.endswith(".toml"):
+        given = network_file.read(what)
+        what, x, margin = given.net, given.x if x is None else x, given.margin
     if isinstance(what, Network):
         between("margin", margin, 0.0, 1.0, open_low=True)
         points = default_inputs(what.input_dim) if x is None else checked(x, what.input_dim)
@@ -230,7 +234,7 @@ def _verdict(m: _Measured, adjusted: float, alpha: float) -> tuple[Verdict, str]
     """The verdict and, but for where the worst component lies, the reason; refuted is asked first."""
     e = m.evidence
     if m.nonfinite:
-        return "undecided", f"{m.nonfinite} replicates gave non-finite values, so no mean exists"
+        return "undecided", f"{m.nonfinite} networks gave non-finite values, so no mean exists"
     if not e.finite:
         return "undecided", "a statistic has zero or undefined variance, so it cannot be tested"
     if adjusted <= alpha:
@@ -246,8 +250,8 @@ def _verdict(m: _Measured, adjusted: float, alpha: float) -> tuple[Verdict, str]
     if needed < 0:
         return "undecided", "the claim's own remainder exceeds its margin: no sample decides"
     if needed <= e.samples:
-        return "undecided", "the truth seems to lie near the margin, where neither side can be excluded"
-    return "undecided", f"budget spent; the margin needs about {needed:,} replicates instead of {e.samples:,}"
+        return "undecided", f"neither side of the margin could be excluded with {e.samples:,} networks"
+    return "undecided", f"a decision needs about {needed:,} networks instead of {e.samples:,}: raise the budget"
 
 
 def _result(m: _Measured, adjusted: float, alpha: float, claims: int) -> Result:

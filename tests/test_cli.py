@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -115,7 +114,7 @@ def test_exit_code_1_names_the_layer_that_departs(tmp_path):
 def test_exit_code_3_when_the_budget_is_too_small(tmp_path):
     shown = mcverify("verify", "poole2016.q_map", "--budget", 0.05, "--report", tmp_path)
     assert shown.returncode == 3
-    assert "budget spent" in shown.stdout
+    assert "raise the budget" in shown.stdout
 
 
 def test_planted_errors_are_shown_refuted():
@@ -165,9 +164,10 @@ def test_an_interrupt_keeps_what_it_has(tmp_path):
     """Ctrl-C in a long run: the claims measured so far are reported, and the exit code says undecided."""
     command = [sys.executable, "-m", "mcverify", "verify", "poole*", "--budget", "40", "--report", str(tmp_path)]
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    time.sleep(6)
+    first = run.stderr.readline()  # a line a claim, where the output is no terminal
     run.send_signal(signal.SIGINT)
     out, err = run.communicate(timeout=60)
+    assert first.startswith("1/8 poole2016.q_map")
     assert "Traceback" not in err
     assert run.returncode in (1, 3)
     assert "interrupted" in out

@@ -81,7 +81,7 @@ BAD = [
     (lambda: mv.predict(mv.mlp(1, [4], "tanh"), [[1.0]], cotangent=np.ones((1, 3))), "cotangent", "(1, 4)"),
     (lambda: mv.verify(5), "what", "Network"),
     (lambda: inputs.with_gram(np.eye(3), 2), "gram", "rank"),
-    (lambda: inputs.digits(10**6), "inputs", "at most"),
+    (lambda: inputs.digits(10**6), "digits", "at most"),
 ]
 
 

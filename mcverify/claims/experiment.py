@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from mcverify.claims.claim import Claim, Mutant
 from mcverify.claims.measures import dead
 from mcverify.network import Network
+from mcverify.random_map import choice
 from mcverify.simulation.executor import Progress, chunk_size, in_chunks
 from mcverify.simulation.simulate import choose_engine
 from mcverify.simulation.trace import Plan, trace
 from mcverify.statistics import ladder
-from mcverify.statistics.evidence import Evidence, confirmation_distance
+from mcverify.statistics.evidence import Evidence, confirmation_distance, decision_room
 from mcverify.streams import stream_key
 
 FloatArray = NDArray[np.float64]
@@ -38,10 +39,10 @@ class Run:
     progress: Progress | None = None
 
 
-def cost(net: Network) -> int:
-    """Weights generated for one replicate: once forward, and once backward below the output."""
-    sizes = [net.dense(i).fan_in * net.dense(i).fan_out for i in net.maps]
-    return 2 * sum(sizes) - sizes[0]
+def cost(net: Network, inputs: int, engine: str) -> float:
+    """The work of one replicate, forward and backward, in generated weights or their like."""
+    maps = [net.dense(i).map for i in net.maps]
+    return choice.work(engine, maps, choice.Load(inputs, 0, inputs))
 
 
 def gather(
@@ -51,8 +52,9 @@ def gather(
 
     Each width has a stream of its own, so that the estimates of a ladder are independent."""
     lead = claims[0]
-    total = sum(cost(lead.networks(w)) * n for w, n in sizes.items())
-    done = 0
+    costs = {width: _cost_at(lead, width) for width in sizes}
+    total = sum(costs[w] * n for w, n in sizes.items())
+    done = 0.0
     out: list[dict[int, FloatArray]] = [{} for _ in claims]
     for width, samples in sizes.items():
         work, net, columns = _work(claims, run, phase, width, mutant)
@@ -61,9 +63,9 @@ def gather(
         for number, (values, died) in in_chunks(work, 0, samples, chunk_size(net, columns, 4), run.threads):
             parts.append(values)
             deaths.append(died)
-            done += number * cost(net)
+            done += number * costs[width]
             if run.progress is not None:
-                run.progress(done, total)
+                run.progress(int(done), int(total))
         for claim, kept, pieces in zip(claims, out, zip(*parts, strict=True), strict=True):
             whole = np.concatenate(pieces)
             if claim.survivors:
@@ -71,6 +73,11 @@ def gather(
                 whole = whole[alive] if alive.sum() > 1 else whole
             kept[width] = whole
     return out
+
+
+def _cost_at(claim: Claim, width: int) -> float:
+    net = claim.networks(width)
+    return cost(net, len(claim.inputs(net)), claim.engine)
 
 
 def _work(
@@ -83,7 +90,7 @@ def _work(
     x = lead.inputs(net)
     sampled = None if mutant is None or mutant.network is None else mutant.network(net)
     measures = [c.measure if mutant is None or mutant.measure is None else mutant.measure for c in claims]
-    engine, _ = choose_engine(lead.engine, run.backend, DTYPE)
+    engine, _ = choose_engine(lead.engine, run.backend, DTYPE, net, len(x))
     key = stream_key(run.seed, f"{lead.sample or lead.name}/{width}", phase)
     plan = Plan(net, x, engine, key, lead.cotangent, sampled=sampled)
 
@@ -163,9 +170,9 @@ def plan(claim: Claim, pilot: dict[int, FloatArray], budget: float) -> Sizes:
     e = evidence(claim, pilot)
     if not e.finite:
         return dict.fromkeys(pilot, LEAST)  # enough to say what is wrong
-    room = np.maximum(e.margin - e.remainder, 1e-3 * e.margin)
+    room = decision_room(e)
     ratio = float(np.max(confirmation_distance(e.components) * e.se / room))
-    costs = np.array([cost(claim.networks(w)) for w in pilot], float)
+    costs = np.array([_cost_at(claim, w) for w in pilot])
     share = np.ones(1)
     if claim.test == "ladder":
         widths = np.array(list(pilot), float)

@@ -53,7 +53,7 @@ def generic_claims(net: Network, x: FloatArray, margin: float, ladder_cost: floa
     Raises Unpredictable for a network that theory cannot treat."""
     p = propagate(net, x)
     claims = [*_exact(net, x, margin), *_own_widths(net, x, margin)]
-    factors = ladder_factors(net, ladder_cost)
+    factors = ladder_factors(net, len(x), ladder_cost)
     if len(factors) >= 5 and not p.heuristic:
         claims += _ladders(net, x, margin, factors)
     return claims
@@ -131,7 +131,7 @@ def _own_widths(net: Network, x: FloatArray, margin: float) -> list[Claim]:
             name=f"network.{name}", source=_SOURCE, mark="limit",
             statement=f"In a typical network of these widths {what} is within the margin of the limit's.",
             networks=lambda _: net, widths=(max(net.widths),), inputs=lambda _: x, predict=_predicted(read),
-            measure=measure, test="within", survivors=True, sample="network.own",
+            measure=measure, test="within", survivors=True, sample="network.own", engine="auto",
             margin=margin, margin_reason="the per-layer gain asked for",
             labels=labels, rival=None, mutants=(_followed_mutant(name, net, margin),),
         )
@@ -139,12 +139,12 @@ def _own_widths(net: Network, x: FloatArray, margin: float) -> list[Claim]:
     ]  # fmt: skip
 
 
-def ladder_factors(net: Network, budget: float) -> tuple[int, ...]:
+def ladder_factors(net: Network, inputs: int, budget: float) -> tuple[int, ...]:
     """By which factors a ladder may widen the network: what the budget pays for, and no narrower than the
     extrapolation's order allows. Corrections go like depth/width, so that a width of four times the depth
     leaves (1/4)³ to third order, which the intercept sees a hundred times smaller still."""
     least = max(32, 4 * len(net.maps)) / min(net.widths)
-    return tuple(f for f in LADDER if f >= least and cost(net.scaled(f)) * LEAST <= budget)
+    return tuple(f for f in LADDER if f >= least and cost(net.scaled(f), inputs, "auto") * LEAST <= budget)
 
 
 def _ladders(net: Network, x: FloatArray, margin: float, factors: tuple[int, ...]) -> list[Claim]:
@@ -153,7 +153,7 @@ def _ladders(net: Network, x: FloatArray, margin: float, factors: tuple[int, ...
             name=f"network.limit.{name}", source=_SOURCE, mark="limit",
             statement=f"As all widths grow together, {what} tends to the limit's.",
             networks=net.scaled, widths=factors, inputs=lambda _: x, predict=_predicted(read), measure=measure,
-            test="ladder", sample="network.limit", margin=4 * margin,
+            test="ladder", sample="network.limit", engine="auto", margin=4 * margin,
             margin_reason="four times the per-layer gain asked for: extrapolation costs precision",
             labels=labels, rival=None, mutants=(_followed_mutant(name, net, margin),),
         )

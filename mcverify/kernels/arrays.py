@@ -20,6 +20,11 @@ def slope(phi: Activation, h: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(phi.dphi(h))
 
 
+def slope_times(phi: Activation, h: NDArray[Any], d: NDArray[Any]) -> NDArray[Any]:
+    """φ′(h) d, one h for every direction of d (replicate, direction, …)."""
+    return d * slope(phi, h)[:, None]
+
+
 def multiply(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     """a · b, broadcasting."""
     return a * b
@@ -30,3 +35,8 @@ def gram(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
     wide_a = a.astype(np.float64, copy=False)
     wide_b = wide_a if b is a else b.astype(np.float64, copy=False)
     return np.matmul(wide_a, wide_b.swapaxes(-1, -2))
+
+
+def squares(a: NDArray[Any]) -> NDArray[np.float64]:
+    """(replicate, columns): Σ_i a_i², accumulated in float64."""
+    return np.einsum("rci,rci->rc", a, a, dtype=np.float64)

@@ -12,18 +12,28 @@ from numpy.typing import NDArray
 
 from mcverify import _native
 from mcverify.errors import InputError
-from mcverify.kernels.arrays import activate, gram, multiply, slope
+from mcverify.kernels import memory
+from mcverify.kernels.arrays import multiply
+from mcverify.kernels.conditional_cpu import gaussian_apply, gaussian_transpose, haar_apply, haar_transpose
+from mcverify.kernels.elementwise_cpu import activate, slope, slope_times
+from mcverify.kernels.linear_cpu import gram, squares
 from mcverify.streams import Role, Site, role_number, tiles_per_row
 from mcverify.weights import weight_law
 
 __all__ = [
     "activate",
     "draw",
+    "gaussian_apply",
+    "gaussian_transpose",
     "gram",
+    "haar_apply",
+    "haar_transpose",
     "multiply",
     "random_matmul",
     "random_matmul_transpose",
     "slope",
+    "slope_times",
+    "squares",
     "uniforms",
     "words",
 ]
@@ -36,7 +46,7 @@ _UNIT, _WORDS = 5, 6
 
 def _fill(site: Site, role: Role, what: int, rows: int, cols: int, dtype: Any) -> Array:
     tiles_per_row(rows, cols, dtype)  # refuses another type and too many draws
-    out = np.empty((site.count, rows, cols), dtype=dtype)
+    out = memory.empty((site.count, rows, cols), dtype)
     _native.draw(site.key, site.layer, role_number(role), site.start, what, 0, out)
     return out
 
@@ -74,7 +84,7 @@ def _map(site: Site, role: Role, law: str, n_to: int, name: str, x: Array, trans
         tiles_per_row(n_out, n_in, x.dtype)
     else:  # the smaller side counts the Gaussian vectors, the larger is their length
         tiles_per_row(min(n_out, n_in), max(n_out, n_in), x.dtype)
-    y = np.empty((site.count, x.shape[1], n_to), dtype=x.dtype)
+    y = memory.empty((site.count, x.shape[1], n_to), x.dtype)
     _native.random_matmul(site.key, site.layer, role_number(role), site.start, code, x, y, transposed)
     return y
 

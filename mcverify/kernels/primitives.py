@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcverify.activations import Activation
+from mcverify.kernels.conditional import Root
 from mcverify.streams import Role, Site
 
 
@@ -35,8 +36,39 @@ class Kernels(Protocol):
     def slope(self, phi: Activation, h: NDArray[Any]) -> NDArray[Any]:
         """φ′(h)."""
 
+    def slope_times(self, phi: Activation, h: NDArray[Any], d: NDArray[Any]) -> NDArray[Any]:
+        """φ′(h) d, one h for every direction of d (replicate, direction, …)."""
+
     def multiply(self, a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
         """a · b, broadcasting."""
 
     def gram(self, a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
         """(replicate, columns, columns): Σ_i a_i b_i in float64, whatever the activations use."""
+
+    def squares(self, a: NDArray[Any]) -> NDArray[np.float64]:
+        """(replicate, columns): Σ_i a_i² in float64."""
+
+    def gaussian_apply(
+        self, x: NDArray[Any], z: NDArray[Any], gain: float, offset: NDArray[np.float64]
+    ) -> tuple[NDArray[Any], Root]:
+        """Columns W x + b from standard normals z, no weights; and the root of the columns."""
+
+    def gaussian_transpose(
+        self,
+        x: NDArray[Any],
+        root: Root,
+        y: NDArray[Any],
+        z: NDArray[Any] | None,
+        d: NDArray[Any],
+        g: NDArray[Any],
+        below: NDArray[Any],
+        gain: float,
+        offset: NDArray[np.float64],
+    ) -> NDArray[Any]:
+        """Columns Wᵀ d given that W took x to y, from standard normals g and, for the bias's row, below."""
+
+    def haar_apply(self, x: NDArray[Any], z: NDArray[Any]) -> NDArray[Any]:
+        """Columns O x, O Haar, from standard normals z."""
+
+    def haar_transpose(self, x: NDArray[Any], z: NDArray[Any], d: NDArray[Any], g: NDArray[Any]) -> NDArray[Any]:
+        """Columns Oᵀ d given what z revealed of O, from standard normals g."""

@@ -13,18 +13,25 @@ from numpy.typing import NDArray
 from scipy.special import erfinv
 
 from mcverify.errors import InputError
-from mcverify.kernels.arrays import activate, gram, multiply, slope
+from mcverify.kernels.arrays import activate, gram, multiply, slope, slope_times, squares
+from mcverify.kernels.conditional import gaussian_apply, gaussian_transpose, haar_apply, haar_transpose
 from mcverify.streams import LANES, Role, Site, counters, philox, role_number, tiles_per_row
 from mcverify.weights import TRUNCATED_VARIANCE, weight_law
 
 __all__ = [
     "activate",
     "draw",
+    "gaussian_apply",
+    "gaussian_transpose",
     "gram",
+    "haar_apply",
+    "haar_transpose",
     "multiply",
     "random_matmul",
     "random_matmul_transpose",
     "slope",
+    "slope_times",
+    "squares",
     "uniforms",
     "words",
 ]

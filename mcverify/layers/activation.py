@@ -85,7 +85,7 @@ class Activation(Layer):
         return engine.kernels.activate(self.phi, x), x
 
     def tangent(self, engine: Engine, saved: Any, dx: Signal) -> Signal:
-        return engine.kernels.multiply(dx, engine.kernels.slope(self.phi, saved)[:, None])
+        return engine.kernels.slope_times(self.phi, saved, dx)
 
     def backward(self, engine: Engine, saved: Any, dy: Signal) -> Signal:
         return self.tangent(engine, saved, dy)

@@ -7,7 +7,7 @@ it saves; sites are numbered depth first, so an address never depends on what is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from mcverify.layers.layer import Grad, Layer, Signal, State
@@ -36,7 +36,7 @@ def forward(layers: Sequence[Layer], engine: Engine, x: Signal, site: Site) -> l
     for layer in layers:
         y, saved = layer.forward(engine, x, site)
         tape.append(Record(layer, site, x, y, saved))
-        x, site = y, replace(site, layer=site.layer + layer.sites)
+        x, site = y, site.above(layer.sites)
     return tape
 
 

@@ -35,7 +35,8 @@ class Engine:
     apply(kernels, map, x, site) -> (y, saved), columns (replicate, columns, units);
     apply_tangent(kernels, saved, dx) -> dy, further columns of the same W without the bias;
     apply_transpose(kernels, saved, dy) -> dx, the transpose of the same W.
-    dtype is that of activations and weights; moments are always accumulated in float64.
+    dtype is that of activations and weights; moments are always accumulated in float64. reason says in a
+    sentence why this engine was taken.
     """
 
     name: str
@@ -44,3 +45,4 @@ class Engine:
     apply_tangent: Callable[[Kernels, Any, NDArray[Any]], NDArray[Any]]
     apply_transpose: Callable[[Kernels, Any, NDArray[Any]], NDArray[Any]]
     dtype: np.dtype[Any]
+    reason: str = ""

@@ -8,7 +8,6 @@ the independence assumption of the mean-field literature, made real so that it c
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -49,14 +48,23 @@ def apply_tangent(kernels: Kernels, saved: Drawn, dx: NDArray[Any]) -> NDArray[A
     return dy
 
 
-def apply_transpose(kernels: Kernels, saved: Drawn, dy: NDArray[Any], role: Role = Role.WEIGHT) -> NDArray[Any]:
-    """Wᵀ dy with the W of the forward pass, or with weights of its own under role BACKWARD_WEIGHT."""
+def apply_transpose(kernels: Kernels, saved: Drawn, dy: NDArray[Any]) -> NDArray[Any]:
+    """Wᵀ dy with the W of the forward pass."""
+    return _transpose(kernels, saved, dy, Role.WEIGHT)
+
+
+def apply_fresh_transpose(kernels: Kernels, saved: Drawn, dy: NDArray[Any]) -> NDArray[Any]:
+    """Wᵀ dy with a W of its own."""
+    return _transpose(kernels, saved, dy, Role.BACKWARD_WEIGHT)
+
+
+def _transpose(kernels: Kernels, saved: Drawn, dy: NDArray[Any], role: Role) -> NDArray[Any]:
     dx = kernels.random_matmul_transpose(saved.site, role, saved.map.law, saved.map.fan_in, dy)
     dx *= _gain(saved.map, dy.dtype)
     return dx
 
 
-def engine(kernels: Kernels, dtype: np.dtype[Any], *, tied: bool = True) -> Engine:
+def engine(kernels: Kernels, dtype: np.dtype[Any], *, tied: bool = True, reason: str = "") -> Engine:
     """The explicit engine over a backend's kernels; tied=False draws fresh weights for the backward pass."""
-    transpose = apply_transpose if tied else partial(apply_transpose, role=Role.BACKWARD_WEIGHT)
-    return Engine("explicit", kernels, apply, apply_tangent, transpose, dtype)
+    transpose = apply_transpose if tied else apply_fresh_transpose
+    return Engine("explicit", kernels, apply, apply_tangent, transpose, dtype, reason)

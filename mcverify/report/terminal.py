@@ -26,7 +26,7 @@ def row(r: Result) -> list[str | Text]:
     if i is None:
         return [r.name, r.mark, verdict, *["–"] * 5]
     return [
-        r.name, r.mark, verdict, f"{r.estimate[i]:.5g} ± {r.se[i]:.1g}", f"{r.prediction[i]:.5g}",
+        r.name, r.mark, verdict, f"{r.estimate[i]:.5g} ± {r.se[i]:.1g}", f"{round(r.prediction[i], 12):.5g}",
         f"{r.margin[i]:.2g}", f"{r.mde[i]:.2g}", f"{sum(r.samples.values()):,}",
     ]  # fmt: skip
 
@@ -34,7 +34,7 @@ def row(r: Result) -> list[str | Text]:
 COLUMNS = ("claim", "true to", "verdict", "measured", "predicted", "margin", "mde", "networks")
 
 
-_DROPPED = ("margin", "true to", "mde")  # in this order, where the terminal is narrow
+_DROPPED = ("mde", "true to", "networks", "margin", "predicted")  # in this order, where the terminal is narrow
 
 
 def table(results: Sequence[Result], width: int) -> Table:
@@ -47,7 +47,7 @@ def table(results: Sequence[Result], width: int) -> Table:
             keep.remove(COLUMNS.index(name))
     out = Table(box=None, pad_edge=False, header_style="bold")
     for i in keep:
-        out.add_column(COLUMNS[i], justify="right" if i > 2 else "left", no_wrap=i != 0, overflow="fold")
+        out.add_column(COLUMNS[i], justify="right" if i > 2 else "left", no_wrap=True, overflow="fold")
     for r in rows:
         out.add_row(*(r[i] for i in keep))
     return out
@@ -58,10 +58,11 @@ class LiveRun:
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self.log = Console(stderr=True)
         self.measured: list[Result] = []
         self.progress = Progress(
             TextColumn("{task.description}"), BarColumn(bar_width=30), TextColumn("{task.percentage:3.0f}%"),
-            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=False),
+            TimeElapsedColumn(), TextColumn("so far,"), TimeRemainingColumn(), TextColumn("left"),
         )  # fmt: skip
         self.all = self.progress.add_task("claims", total=None)
         self.one = self.progress.add_task("", total=1.0)
@@ -83,6 +84,9 @@ class LiveRun:
     def __call__(self, event: Event) -> None:
         if event.so_far is not None:
             self.measured.append(event.so_far)
+            if not self.console.is_terminal:  # a log gets a line a claim, so that it is never silent for long
+                line = f"{event.at + 1}/{event.claims} {event.name}: {event.so_far.verdict}"
+                self.log.print(line, highlight=False)
         within = {"pilot": 0.1 * event.share, "main": 0.1 + 0.9 * event.share}.get(event.phase, 1.0)
         self.progress.update(
             self.all, description=f"claim {event.at + 1} of {event.claims}", total=event.claims,
@@ -95,8 +99,8 @@ class LiveRun:
 def counting(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar as a call (done, total)."""
     with Progress(
-        TextColumn("{task.completed:,.0f} " + what), BarColumn(bar_width=30), TimeElapsedColumn(), TextColumn("left"),
-        TimeRemainingColumn(), console=console, transient=True,
+        TextColumn("{task.completed:,.0f} " + what), BarColumn(bar_width=30), TimeElapsedColumn(),
+        TextColumn("so far,"), TimeRemainingColumn(), TextColumn("left"), console=console, transient=True,
     ) as progress:  # fmt: skip
         task = progress.add_task("")
         yield lambda done, total: progress.update(task, completed=done, total=total)
@@ -118,7 +122,8 @@ def show_self_test(results: Sequence[tuple[str, Result]], console: Console) -> N
 
 def show(report: Report, console: Console) -> None:
     """The table, every verdict that is not as expected with its reason, and one closing line."""
-    console.print(table(report.results, console.width))
+    if report.results:
+        console.print(table(report.results, console.width))
     for r in report.results:
         if not r.as_expected or r.verdict != "confirmed":
             console.print(f"\n{r.name}: {r.verdict}: {r.message}", style=STYLE[r.verdict], highlight=False)
@@ -131,7 +136,7 @@ def show(report: Report, console: Console) -> None:
 def closing(report: Report) -> str:
     """One line that says how the run ended."""
     counts = {v: sum(r.verdict == v for r in report.results) for v in ("confirmed", "refuted", "undecided")}
-    told = ", ".join(f"{n} {v}" for v, n in counts.items() if n)
+    told = ", ".join(f"{n} {v}" for v, n in counts.items() if n) or "nothing measured"
     end = {0: "every verdict as expected", 1: "NOT as expected", 3: "undecided: more samples are needed"}
     cut = " (interrupted: the claims measured so far)" if report.interrupted else ""
     return f"{told}; {end[report.exit_code]}{cut}. Seed {report.seed}, alpha {report.alpha:g} for the whole run."

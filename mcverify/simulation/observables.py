@@ -33,8 +33,8 @@ def metric(trace: Trace) -> FloatArray:
 
 def length(trace: Trace) -> FloatArray:
     """M_l = ‖x^l‖²/n_l, (replicate, layer, input)."""
-    squares = [np.einsum("rbi,rbi->rb", x, x, dtype=np.float64) / x.shape[-1] for x in trace.outputs()]
-    return np.stack(squares, axis=1)
+    squares = trace.plan.engine.kernels.squares
+    return np.stack([squares(x) / x.shape[-1] for x in trace.outputs()], axis=1)
 
 
 def chi(trace: Trace) -> FloatArray:
@@ -45,8 +45,8 @@ def chi(trace: Trace) -> FloatArray:
     out = []
     for i, gain, phi in net.gains():
         h = trace.tape[i].y
-        slope = np.ones(1) if phi is None else kernels.slope(phi, h)
-        out.append(np.broadcast_to(gain * np.mean(slope.astype(np.float64) ** 2, axis=-1), h.shape[:2]))
+        mean = 1.0 if phi is None else kernels.squares(kernels.slope(phi, h)) / h.shape[-1]
+        out.append(np.broadcast_to(gain * mean, h.shape[:2]))
     return np.stack(out, axis=1)
 
 

@@ -10,9 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from mcverify import inputs, results
 from mcverify.errors import InputError, Unpredictable
+from mcverify.kernels import memory
 from mcverify.kernels.backends import backend as find_backend
 from mcverify.network import Network, describe
-from mcverify.random_map import explicit
+from mcverify.random_map import choice
 from mcverify.random_map.engine import Engine
 from mcverify.simulation import observables
 from mcverify.simulation.executor import Progress, chunk_size, in_chunks
@@ -46,14 +47,19 @@ def seed_of(rng: Seed) -> int:
         raise InputError("rng", rng, allowed) from None
 
 
-def choose_engine(engine: str, backend: str, dtype: str, *, tied: bool = True) -> tuple[Engine, str]:
-    """(engine, backend name). Raises InputError for a name that is not offered."""
-    if engine not in ("auto", "explicit"):
-        raise InputError("engine", engine, "allowed: auto, explicit")
+def choose_engine(
+    engine: str, backend: str, dtype: str, net: Network | None = None, inputs: int = 1, *,
+    tangents: int = 0, tied: bool = True,
+) -> tuple[Engine, str]:  # fmt: skip
+    """(engine, backend name). "auto" goes by counts for `net`, and is explicit where no network is given.
+
+    Raises InputError for a name that is not offered."""
     if dtype not in ("float32", "float64"):
         raise InputError("dtype", dtype, "allowed: float32, float64")
     name, kernels = find_backend(backend)
-    return explicit.engine(kernels, np.dtype(dtype), tied=tied), name
+    maps = [] if net is None else [net.dense(i).map for i in net.maps]
+    load = choice.Load(inputs, inputs * tangents, inputs)
+    return choice.choose(engine, kernels, np.dtype(dtype), maps, load, tied=tied), name
 
 
 Observable = Callable[[Trace], FloatArray]
@@ -77,9 +83,9 @@ def sample(
 
     def work(first: int, number: int) -> dict[str, FloatArray]:
         # Overflow and NaN are counted and named in the result; a warning on a worker thread helps nobody.
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), memory.reused():
             t = trace(plan, first, number)
-            return {name: measure(t) for name, measure in measures.items()}
+            return {name: np.array(measure(t), np.float64) for name, measure in measures.items()}
 
     moments = {name: Moments() for name in measures}
     kept: dict[str, list[FloatArray]] = {name: [] for name in measures}
@@ -136,7 +142,7 @@ def simulate(
         count("threads", threads)
     x = inputs.checked(x, net.input_dim)
     seed = seed_of(rng)
-    chosen, backend_name = choose_engine(engine, backend, dtype, tied=tied)
+    chosen, backend_name = choose_engine(engine, backend, dtype, net, len(x), tangents=tangents, tied=tied)
     plan = Plan(net, x, chosen, stream_key(seed, "simulate"), cotangent, tangents)
     measures: dict[str, Observable] = {
         "q": observables.q,
@@ -157,6 +163,7 @@ def simulate(
     attrs = results.provenance(
         kind="simulation", network=describe(net), samples=done, samples_asked=samples, seed=str(seed),
         engine=chosen.name,
+        engine_reason=chosen.reason,
         backend=backend_name, dtype=dtype, weights_backward="tied" if tied else "fresh",
         cotangent=cotangent if isinstance(cotangent, str) else "array",
         nonfinite=max(m.nonfinite for m in moments.values()),

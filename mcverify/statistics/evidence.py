@@ -113,13 +113,23 @@ def confirmation_distance(components: int, level: float = CONFIRM_LEVEL, power: 
     return float(ndtri(1 - level) + ndtri(1 - (1 - power) / (2 * components)))
 
 
+def decision_room(e: Evidence) -> FloatArray:
+    """How far each component's truth is expected to lie from where the decision turns, (k,), in its own unit.
+
+    A true claim lies within its remainder of the prediction. A claim that is the margin itself may lie anywhere:
+    there the present estimate stands in, no nearer to the margin than an eighth of it, since what lies closer
+    than that is not worth sixty-four times the networks."""
+    if e.within:
+        return np.maximum(np.abs(e.margin - np.abs(e.deviation)), e.margin / 8)
+    return np.asarray(np.maximum(e.margin - e.remainder, 1e-3 * e.margin))
+
+
 def samples_needed(e: Evidence, power: float = PLAN_POWER) -> int:
-    """The replicates at which a true claim would be confirmed with this power; for a one-sided claim, one
+    """The samples at which a true claim would be decided with this power; for a one-sided claim, one
     whose truth lies a margin inside its bound.
 
     A remainder shifts the truth towards the margin; where it reaches the margin no size suffices (−1)."""
-    room = e.margin - e.remainder
-    if np.any(room <= 0) or not e.finite:
+    if not e.finite or (not e.within and np.any(e.margin <= e.remainder)):
         return -1
-    ratio = confirmation_distance(e.components, power=power) * e.se / room
+    ratio = confirmation_distance(e.components, power=power) * e.se / decision_room(e)
     return int(np.ceil(e.samples * float(np.max(ratio)) ** 2))

@@ -41,6 +41,7 @@ def diagnose(net: Network, p: Prediction) -> list[str]:
         found = phase(phi, sigma_w2, sigma_b2, keep)
         out.append(found.message)
         out += _depth(net, found)
+        out += _transient(net, p, found)
     elif kinds:
         out.append(f"{len(kinds)} different kinds of hidden layer: no single phase; follow the table layer by layer.")
     out += _gradients(net, p)
@@ -55,6 +56,19 @@ def _depth(net: Network, found: Phase) -> list[str]:
     ratio = len(net.maps) / found.xi_c
     verdict = "well within" if ratio < 1 else "within" if ratio < 6 else "beyond"
     return [f"Depth {len(net.maps)} is {ratio:.2g} ξ_c, {verdict} the 6 ξ_c to which networks have been seen to train."]
+
+
+def _transient(net: Network, p: Prediction, found: Phase) -> list[str]:
+    """From which layer on the phase's own numbers hold for these inputs."""
+    if not (math.isfinite(found.q) and math.isfinite(found.chi_1) and found.chi_1 > 0):
+        return []
+    off = np.abs(p.chi / found.chi_1 - 1).max(axis=1) > 0.1
+    if not off.any():
+        return []
+    q = p.q[0, 0, 0]
+    last = int(np.flatnonzero(off)[-1]) + 1
+    until = f"from layer {last + 1} on" if last < len(off) else "in no layer of this network"
+    return [f"The inputs start at q = {q:.3g}, away from q* = {found.q:.3g}: χ^l is within a tenth of χ_1 {until}."]
 
 
 def _gradients(net: Network, p: Prediction) -> list[str]:

@@ -1,0 +1,108 @@
+"""Which engine: by counting what each has to do for a network, never by timing it.
+
+The unit of cost is one normal drawn. A multiply-add in a dot or a mixture costs a part of that; both numbers
+are counts from the kernels' loops on one core, and only their order of magnitude matters: away from a few
+units or a few dozen columns the engines differ by factors of a hundred.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mcverify.errors import InputError, nearest
+from mcverify.kernels.primitives import Kernels
+from mcverify.random_map import conditional, explicit
+from mcverify.random_map.engine import Engine, Map
+
+ENGINES = ("auto", "explicit", "conditional")
+
+_MULTIPLY_ADD = 0.05  # a vectorised multiply-add, per normal
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a map is asked for: columns forward (inputs, then tangents) and columns of its transpose."""
+
+    inputs: int
+    tangents: int = 0
+    cotangents: int = 0
+
+    @property
+    def met(self) -> int:
+        """All columns that the map itself meets."""
+        return self.inputs + self.tangents
+
+
+def explicit_cost(m: Map, load: Load) -> float:
+    """Every weight is drawn once for each pass, and multiplied with every column.
+
+    A Haar matrix draws half as many normals and reflects each column twice as dearly."""
+    passes = 1 + (load.tangents > 0) + (load.cotangents > 0)
+    work = _MULTIPLY_ADD * (load.met + load.cotangents)
+    scale = (0.5 * passes + 4 * work) if m.law == "orthogonal" else (passes + work)
+    return m.fan_in * m.fan_out * scale
+
+
+def conditional_cost(m: Map, load: Load) -> float:
+    """Normals for each column, and dots and mixtures of all columns with one another.
+
+    Tangents repeat the normals and the root of the inputs."""
+    c, k = load.met, load.cotangents
+    again = load.inputs if load.tangents else 0
+    draws = (c + again) * m.fan_out + k * m.fan_in
+    if m.law == "orthogonal" and k:
+        draws += c * m.fan_out
+    algebra = (c * c + again * again) * (m.fan_in + m.fan_out) + k * (c + k) * (2 * m.fan_in + m.fan_out)
+    return draws + _MULTIPLY_ADD * algebra
+
+
+def choose(
+    engine: str, kernels: Kernels, dtype: np.dtype[np.floating], maps: Sequence[Map], load: Load, *, tied: bool = True
+) -> Engine:
+    """The engine of that name; "auto" is the cheaper one, explicit where they do the same.
+
+    Raises InputError for an unknown name."""
+    if engine not in ENGINES:
+        raise InputError("engine", engine, f"allowed: {', '.join(ENGINES)}{nearest(str(engine), list(ENGINES))}")
+    able = [m for m in maps if conditional.sampler(m) is not explicit]
+    if engine != "auto":
+        reason = "asked for"
+        if engine == "conditional" and len(able) < len(maps):
+            laws = ", ".join(sorted({_kind(m) for m in maps if m not in able}))
+            reason += f"; {len(maps) - len(able)} of {len(maps)} maps ({laws}) by explicit weights"
+    else:
+        engine, reason = _cheaper(maps, able, load)
+    build = explicit.engine if engine == "explicit" else conditional.engine
+    return build(kernels, dtype, tied=tied, reason=reason)
+
+
+def work(engine: str, maps: Sequence[Map], load: Load) -> float:
+    """The cost of one network under an engine of that name, in normals drawn."""
+    weights = sum(explicit_cost(m, load) for m in maps)
+    if engine == "explicit":
+        return weights
+    without = sum(_least(m, load) for m in maps)
+    return without if engine == "conditional" else min(weights, without)
+
+
+def _least(m: Map, load: Load) -> float:
+    """A map's cost under the conditional engine, which leaves some laws to explicit weights."""
+    return explicit_cost(m, load) if conditional.sampler(m) is explicit else conditional_cost(m, load)
+
+
+def _cheaper(maps: Sequence[Map], able: Sequence[Map], load: Load) -> tuple[str, str]:
+    """(engine, reason) by the counts."""
+    if not able:
+        laws = ", ".join(sorted({_kind(m) for m in maps}))
+        return "explicit", f"{laws} weights have no conditional sampler"
+    weights, without = work("explicit", maps, load), work("conditional", maps, load)
+    if without < weights:
+        return "conditional", f"same law as explicit weights at an estimated 1/{weights / without:.3g} of the work"
+    return "explicit", f"drawing weights is an estimated 1/{without / weights:.3g} of the conditional sampler's work"
+
+
+def _kind(m: Map) -> str:
+    return "rectangular orthogonal" if m.law == "orthogonal" else m.law
