@@ -1,0 +1,1 @@
+"""Benchmarks: mcverify beside the best its peers do, beside what the machine could do at most. See README.md."""

@@ -1,0 +1,89 @@
+"""PyTorch on the CPU: weights by normal_ in place, products in kept buffers, the backward pass by hand.
+
+By hand because autograd would keep more and gains nothing: the derivative is one product and one mask a layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.cases import Array, Case, Runner, split
+
+NAME = "PyTorch"
+NORMALS = "PyTorch normal_"
+VERSION = torch.__version__
+
+Tensor = torch.Tensor
+
+
+def normals(count: int, dtype: str) -> Callable[[], Any]:
+    """A function that fills `count` normals in place."""
+    out = torch.empty(count, dtype=getattr(torch, dtype))
+    generator = torch.Generator().manual_seed(1)
+    return lambda: out.normal_(generator=generator)
+
+
+class _Worker:
+    """One network after another in buffers of its own."""
+
+    def __init__(self, case: Case, seed: int) -> None:
+        self.case, self.rng = case, torch.Generator().manual_seed(seed)
+        self.input = torch.from_numpy(case.x)
+        self.w = torch.empty(case.depth, case.width, case.width)
+        self.x = torch.empty(case.depth, case.inputs, case.width)
+
+    @torch.inference_mode()
+    def __call__(self, networks: int) -> tuple[Array, Array]:
+        both = [self._network() for _ in range(networks)]
+        return torch.stack([m for m, _ in both]).numpy(), torch.stack([g for _, g in both]).numpy()
+
+    def _network(self) -> tuple[Tensor, Tensor]:
+        case, n = self.case, self.case.width
+        gain, bias, tanh = float(case.gain), float(case.bias), case.activation == "tanh"
+        x = self.input
+        for w, out in zip(self.w, self.x, strict=True):
+            w.normal_(std=gain, generator=self.rng)
+            torch.mm(x, w, out=out)
+            if bias:
+                out += torch.empty(n).normal_(std=bias, generator=self.rng)
+            x = out.tanh_() if tanh else out.relu_()
+        norms = torch.empty(case.depth, case.inputs)
+        d = torch.empty_like(x).normal_(std=n**-0.5, generator=self.rng)
+        norms[-1] = d.square().sum(-1)
+        for l in range(case.depth - 1, 0, -1):
+            x = self.x[l - 1]
+            d = torch.mm(d, self.w[l].T)
+            d = torch.addcmul(d, d, x.square(), value=-1) if tanh else d.mul_(x > 0)
+            norms[l - 1] = d.square().sum(-1)
+        return self.x.square().mean(-1), norms
+
+
+def explicit(case: Case, each: str) -> Runner:
+    """each="network": one at a time, PyTorch's own two threads. each="core": a network to a core."""
+    if each == "network":
+        worker = _Worker(case, 1)
+
+        def one_by_one(networks: int) -> tuple[Array, Array]:
+            torch.set_num_threads(2)
+            return worker(networks)
+
+        return one_by_one
+
+    pool, workers = ThreadPoolExecutor(2), [_Worker(case, seed) for seed in (1, 2)]
+
+    def work(worker: _Worker, share: int) -> tuple[Array, Array]:
+        torch.set_num_threads(1)  # of this worker's operations
+        return worker(share)
+
+    def run(networks: int) -> tuple[Array, Array]:
+        torch.set_num_threads(1)
+        parts = list(pool.map(work, workers, split(networks)))
+        torch.set_num_threads(2)
+        return np.concatenate([m for m, _ in parts]), np.concatenate([g for _, g in parts])
+
+    return run

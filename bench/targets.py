@@ -1,0 +1,130 @@
+"""What was aimed at, and why a target that is missed is missed. A missed one stays in the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bench.results import Results
+
+
+@dataclass(frozen=True)
+class Target:
+    """A figure that is to be at least (or at most) a bound.
+
+    measure: the figure, or LookupError with what is missing. Where it is taken on several cases, the worst."""
+
+    key: str
+    text: str
+    bound: float
+    unit: str
+    measure: Callable[[Results], float]
+    most: bool = False
+    fastest: bool = False
+    """Is it against the fastest of the peers, so that one that is absent may change it?"""
+
+    def met(self, value: float) -> bool:
+        """Does the figure reach the bound?"""
+        return value <= self.bound if self.most else value >= self.bound
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A target with what became of it: "hit", "missed" or "not measured"."""
+
+    target: Target
+    value: float | None
+    verdict: str
+    reason: str
+
+
+# Why a target is missed, by key: shown only where it is. Filled in by hand, from profiles.
+REASONS: dict[str, str] = {}
+
+BOTH = ("tanh", "relu")
+
+
+def _normals(who: str, dtype: str = "float32") -> Callable[[Results], float]:
+    return lambda r: r.rate("normals", dtype, who)
+
+
+def _over_torch(r: Results) -> float:
+    return r.rate("normals", "float32", f"mcverify, {r.path}") / r.rate("normals", "float32", "PyTorch normal_")
+
+
+def _over_philox(r: Results) -> float:
+    return r.rate("normals", "float64", f"mcverify, {r.path}") / r.rate("normals", "float64", "MKL PHILOX4X32X10")
+
+
+def _over_peers(inputs: int) -> Callable[[Results], float]:
+    groups = [f"{activation}, B = {inputs}" for activation in BOTH]
+    return lambda r: min(r.rate("explicit", g, "mcverify") / r.fastest_peer("explicit", g) for g in groups)
+
+
+def _over_floor(subject: str, inputs: int) -> Callable[[Results], float]:
+    groups = [f"{activation}, B = {inputs}" for activation in BOTH]
+    return lambda r: max(r.over_floor(subject, g, "mcverify") for g in groups)
+
+
+def _conditional_over_explicit(r: Results) -> float:
+    groups = [f"{activation}, B = 2" for activation in BOTH]
+    return min(r.rate("conditional", g, "mcverify") / r.fastest_peer("explicit", g) for g in groups)
+
+
+def _conditional_over_same(r: Results) -> float:
+    groups = [f"{activation}, B = 2" for activation in BOTH]
+    return min(r.rate("conditional", g, "mcverify") / r.fastest_peer("conditional", g) for g in groups)
+
+
+def million(r: Results) -> float:
+    """Minutes for 10⁶ networks at the measured rate of `simulate`. Raises LookupError."""
+    who = "mcverify.simulate, all it measures"
+    return max(1e6 / r.rate("conditional", f"{activation}, B = 2", who) for activation in BOTH) / 60
+
+
+TARGETS = (
+    Target("f32_avx512", "normals, float32, AVX-512, one core", 1.5e9, "/s", _normals("mcverify, avx512")),
+    Target("f32_avx2", "normals, float32, AVX2, one core", 0.7e9, "/s", _normals("mcverify, avx2")),
+    Target("f32_torch", "normals, float32, against PyTorch's normal_", 4, "×", _over_torch),
+    Target("f64_philox", "normals, float64, against MKL's Philox", 1, "×", _over_philox),
+    Target("explicit_2", "explicit, B = 2, against the fastest peer", 20, "×", _over_peers(2), fastest=True),
+    Target("explicit_2_floor", "explicit, B = 2, time over its floor", 1.5, "×", _over_floor("explicit", 2), most=True),
+    Target(
+        "explicit_256_floor", "explicit, B = 256, time over the larger floor", 1.5, "×",
+        _over_floor("explicit", 256), most=True,
+    ),
+    Target(
+        "conditional", "conditional, against the fastest peer that draws weights", 4000, "×",
+        _conditional_over_explicit, fastest=True,
+    ),
+    Target(
+        "conditional_same", "conditional, against the same algorithm in NumPy or JAX", 3, "×",
+        _conditional_over_same, fastest=True,
+    ),
+    Target(
+        "conditional_floor", "conditional, share of its normals floor", 50, "%",
+        lambda r: 100 / _over_floor("conditional", 2)(r),
+    ),
+    Target("exponent", "conditional, time ∝ n^p: p", 1.05, "", lambda r: r.scaling().exponent, most=True),
+    Target(
+        "million", "10⁶ networks of width 1000 and depth 50, extrapolated from the rate of simulate", 10, "min",
+        million, most=True,
+    ),
+)  # fmt: skip
+
+
+def outcomes(results: Results) -> list[Outcome]:
+    """Every target with its figure in these results."""
+    out = []
+    for target in TARGETS:
+        try:
+            value = target.measure(results)
+        except LookupError as missing:
+            out.append(Outcome(target, None, "not measured", str(missing.args[0])))
+            continue
+        met = target.met(value)
+        reason = "" if met else REASONS.get(target.key, "not looked into yet")
+        if target.fastest and results.run["absent"]:
+            reason = " ".join([reason, f"(Of the peers present; absent: {', '.join(results.run['absent'])}.)"]).strip()
+        out.append(Outcome(target, value, "hit" if met else "missed", reason))
+    return out
