@@ -1,276 +1,255 @@
-"""Shared quadrature for the known-answer generators (mpmath only, no closed forms).
+"""Gaussian averages by quadrature, for the scripts that make the known answers (mpmath only, no closed forms).
 
-Gaussian averages
-  one input   <f>_q           = E f(sqrt(q) z),  z ~ N(0,1)
-  two inputs  E F(u_a, u_b),  (u_a,u_b) ~ N(0, [[q_aa,q_ab],[q_ab,q_bb]])
+One input:   <f>_q = E f(√q z) with z ~ N(0, 1).
+Two inputs:  E F(u_a, u_b) with (u_a, u_b) ~ N(0, [[q_aa, q_ab], [q_ab, q_bb]]), where
+             u_a = √q_aa z1 and u_b = √q_bb (c z1 + s z2), c the correlation and s = √(1 - c²).
 
-Method
-  1-D: composite Gauss-Legendre, panels split at every kink and graded in units of 1/sqrt(q).
-  2-D, analytic activations: u_a = sqrt(q_aa) z1, u_b = sqrt(q_bb)(c z1 + s z2); trapezoid rule on the
-       z-lattice (error exp(-2 pi d/h), d = distance of nearest complex singularity).  The half-shifted
-       lattice is an independent estimate; the mean of the two is returned, the difference is the error.
-  2-D, kinked activations: outer Gauss-Legendre in z1 (split at the kinks of u_a and graded, in units of
-       s/|c|, around the smoothed kinks of u_b), inner Gauss-Legendre in z2 split at the kinks of u_b.
+Methods:
+- one input: composite Gauss-Legendre on panels split at every kink and graded in units of 1/√q;
+- two inputs, analytic φ: the trapezoid rule on a lattice of (z1, z2), whose error is exp(-2π d/h) for step h and
+  distance d to the nearest complex singularity. The lattice shifted by half a step is an independent estimate: the mean
+  of the two is returned, their difference is the error;
+- two inputs, φ with kinks: Gauss-Legendre in z2 split at the kinks of u_b, inside Gauss-Legendre in z1 split at the
+  kinks of u_a and, in units of s/|c|, around the smoothed kinks of u_b.
 """
-import os
-from functools import lru_cache
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from itertools import pairwise
+from typing import NamedTuple
+
+from exact_activations import ACTIVATIONS, Activation
 from mpmath import mp, mpf
 
-DPS = 36
-mp.dps = DPS
-HERE = os.path.dirname(os.path.abspath(__file__))
-
-SELU_L = '1.0507009873554804934193349852946'
-SELU_A = '1.6732632423543772848170429916717'
+# ------------------------------------------------------------------------------------------- Gauss-Legendre
 
 
-# ---------------------------------------------------------------- activations
-def _linear(u): return u, mpf(1)
-def _relu(u): return (u, mpf(1)) if u > 0 else (mpf(0), mpf(0))
-def _leaky(u):
-    a = mpf(1) / 5
-    return (u, mpf(1)) if u > 0 else (a * u, a)
-def _tanh(u):
-    t = mp.tanh(u)
-    return t, 1 - t * t
-def _erf(u): return mp.erf(u), 2 / mp.sqrt(mp.pi) * mp.exp(-u * u)
-def _sigmoid(u):
-    if u >= 0:
-        e = mp.exp(-u); s = 1 / (1 + e); return s, e * s * s
-    e = mp.exp(u); r = 1 / (1 + e); return e * r, e * r * r
-def _softplus(u):
-    e = mp.exp(-abs(u)); l = mp.log1p(e) if e < mpf('1e-5') else mp.log(1 + e)
-    return (u + l, 1 / (1 + e)) if u >= 0 else (l, e / (1 + e))
-def _gelu(u):
-    P = mp.erfc(-u / mp.sqrt(2)) / 2
-    return u * P, P + u * mp.exp(-u * u / 2) / mp.sqrt(2 * mp.pi)
-def _silu(u):
-    s, d = _sigmoid(u)
-    return u * s, s + u * d
-def _elu(u):
-    if u > 0: return u, mpf(1)
-    return mp.expm1(u), mp.exp(u)
-def _selu(u):
-    l, a = mpf(SELU_L), mpf(SELU_A)
-    if u > 0: return l * u, l
-    return l * a * mp.expm1(u), l * a * mp.exp(u)
-def _sin(u): return mp.sin(u), mp.cos(u)
-def _hard_tanh(u):
-    if u > 1: return mpf(1), mpf(0)
-    if u < -1: return mpf(-1), mpf(0)
-    return u, mpf(1)
-def _sign(u): return (mpf(1) if u > 0 else mpf(-1)), mpf(0)
-def _tanh_cubed(u):          # tanh(u^3), the custom activation of THEORY section 1
-    t = mp.tanh(u ** 3)
-    return t, 3 * u * u * (1 - t * t)
-
-# name: (function returning (phi, phi'), kinks, odd?, singularity)
-#   singularity: ('pole', d) nearest complex pole of phi(u) at |Im u| = d;
-#                ('gauss', g) |phi(x+iy)| grows like exp(g y^2);  ('exp', 1) grows like exp(y)
-ACT = {
-    'linear':     (_linear,   [],      True,  ('exp', 0)),
-    'relu':       (_relu,     [0],     False, None),
-    'leaky_relu': (_leaky,    [0],     False, None),
-    'tanh':       (_tanh,     [],      True,  ('pole', mp.pi / 2)),
-    'erf':        (_erf,      [],      True,  ('gauss', mpf(1))),
-    'sigmoid':    (_sigmoid,  [],      False, ('pole', mp.pi)),
-    'softplus':   (_softplus, [],      False, ('pole', mp.pi)),
-    'gelu':       (_gelu,     [],      False, ('gauss', mpf(1) / 2)),
-    'silu':       (_silu,     [],      False, ('pole', mp.pi)),
-    'elu':        (_elu,      [0],     False, None),
-    'selu':       (_selu,     [0],     False, None),
-    'sin':        (_sin,      [],      True,  ('exp', 1)),
-    'hard_tanh':  (_hard_tanh, [-1, 1], True, None),
-    'sign':       (_sign,     [0],     True,  None),
-    # poles of tanh(u^3): nearest at |u| = (pi/2)^(1/3), |Im u| = that * sin 30 deg
-    'tanh_cubed': (_tanh_cubed, [],    True,  ('pole', (mp.pi / 2) ** (mpf(1) / 3) / 2)),
-}
+def _legendre(n: int, x: mpf) -> tuple[mpf, mpf]:
+    """P_n(x) and P_n'(x) by the three-term recurrence."""
+    previous, current = mpf(1), x
+    for j in range(2, n + 1):
+        previous, current = current, ((2 * j - 1) * x * current - (j - 1) * previous) / j
+    return current, n * (x * current - previous) / (x * x - 1)
 
 
-# ---------------------------------------------------------------- Gauss-Legendre
 @lru_cache(None)
-def gl(n, dps):
-    """n Gauss-Legendre nodes/weights on [-1,1]."""
-    with mp.workdps(dps + 8):
-        out = []
+def gauss_legendre(n: int, digits: int) -> list[tuple[mpf, mpf]]:
+    """The n nodes and weights on [-1, 1], correct to the given number of digits (Newton on P_n)."""
+    rule = []
+    with mp.workdps(digits + 8):
         for k in range(n):
             x = mp.cos(mp.pi * (4 * k + 3) / (4 * n + 2))
             for _ in range(100):
-                p0, p1 = mpf(1), x
-                for j in range(2, n + 1):
-                    p0, p1 = p1, ((2 * j - 1) * x * p1 - (j - 1) * p0) / j
-                dp = n * (x * p1 - p0) / (x * x - 1)
-                dx = p1 / dp
-                x -= dx
-                if abs(dx) < mpf(10) ** (-(dps + 4)): break
-            p0, p1 = mpf(1), x
-            for j in range(2, n + 1):
-                p0, p1 = p1, ((2 * j - 1) * x * p1 - (j - 1) * p0) / j
-            dp = n * (x * p1 - p0) / (x * x - 1)
-            out.append((x, 2 / ((1 - x * x) * dp * dp)))
-        return out
+                value, slope = _legendre(n, x)
+                x -= value / slope
+                if abs(value / slope) < mpf(10) ** (-(digits + 4)):
+                    break
+            slope = _legendre(n, x)[1]
+            rule.append((x, 2 / ((1 - x * x) * slope * slope)))
+    return rule
 
 
-def fill(points, width):
-    """Sorted break points with gaps no larger than width."""
-    pts = sorted(set(points)); out = [pts[0]]
-    for a, b in zip(pts, pts[1:]):
-        k = max(1, int(mp.ceil((b - a) / width)))
-        out += [a + (b - a) * i / k for i in range(1, k + 1)]
-    return out
+def subdivide(points: Iterable[mpf], width: mpf) -> list[mpf]:
+    """The points in order, with equally spaced ones added so that no gap exceeds width."""
+    ordered = sorted(set(points))
+    breaks = [ordered[0]]
+    for a, b in pairwise(ordered):
+        parts = max(1, int(mp.ceil((b - a) / width)))
+        breaks += [a + (b - a) * i / parts for i in range(1, parts + 1)]
+    return breaks
 
 
-def nodes(breaks, n):
-    xs, ws = [], []
-    g = gl(n, mp.dps)
-    for a, b in zip(breaks, breaks[1:]):
-        m, r = (a + b) / 2, (b - a) / 2
-        for x, w in g:
-            xs.append(m + r * x); ws.append(r * w)
-    return xs, ws
+def composite_rule(breaks: Sequence[mpf], n: int) -> tuple[list[mpf], list[mpf]]:
+    """Nodes and weights of n-point Gauss-Legendre on every panel between consecutive breaks."""
+    nodes, weights = [], []
+    rule = gauss_legendre(n, mp.dps)
+    for a, b in pairwise(breaks):
+        middle, half = (a + b) / 2, (b - a) / 2
+        nodes += [middle + half * x for x, _ in rule]
+        weights += [half * w for _, w in rule]
+    return nodes, weights
 
 
-def breaks1d(name, q, R=None):
-    """Break points in z: kinks, then graded 0.5,1,2,4.. /sqrt(q), never wider than 1."""
-    q = mpf(q); rq = mp.sqrt(q)
-    R = R or mp.sqrt(2 * mp.log(10) * (mp.dps + 6))
-    pts = [-R, mpf(0), R]
-    cand = [mpf(k) for k in ACT[name][1]]
-    step = mpf(1) / 2
-    grade = [mpf(i) / 4 for i in range(1, 13)] if name == 'tanh_cubed' else []
-    while step < 200:
-        grade.append(step); step = step * mpf(3) / 2
-    for k in (cand or [mpf(0)]):
-        cand = cand + [k + g for g in grade] + [k - g for g in grade]
-    pts += [k / rq for k in cand if abs(k / rq) < R]
-    pts = sorted(pts)
-    keep = [pts[0]]
-    for p in pts[1:]:                       # merge break points closer than rounding
-        if p - keep[-1] > mpf('1e-20') * max(1 / rq, 1) * mpf('1e-3'): keep.append(p)
-    return fill(keep, mpf(1))
+# ------------------------------------------------------------------------------------------- one input
 
 
-def gauss1d(name, q, fs, n=44, breaks=None):
-    """[E f(phi, phi', z) for f in fs] with u = sqrt(q) z."""
-    q = mpf(q); rq = mp.sqrt(q); f = ACT[name][0]
-    xs, ws = nodes(breaks or breaks1d(name, q), n)
-    cols = [[] for _ in fs]; wt = []
-    for z, w in zip(xs, ws):
-        p, d = f(rq * z)
-        wt.append(w * mp.exp(-z * z / 2))
-        for c, g in zip(cols, fs): c.append(g(p, d, z))
-    nrm = 1 / mp.sqrt(2 * mp.pi)
-    return [mp.fdot(wt, c) * nrm for c in cols]
+def _offsets(name: str) -> list[mpf]:
+    """Distances in u from a kink (or from zero) at which panels end: geometric, from 1/2 to 200."""
+    # tanh(u³) is flat at zero and then turns within one unit.
+    offsets = [mpf(i) / 4 for i in range(1, 13)] if name == "tanh_cubed" else []
+    distance = mpf(1) / 2
+    while distance < 200:
+        offsets.append(distance)
+        distance = distance * mpf(3) / 2
+    return offsets
 
 
-def moments1(name, q, n=44):
-    """<phi^2>, <phi'^2>, d<phi^2>/dq = <(z^2-1)phi^2>/(2q)."""
-    a, b, c = gauss1d(name, q, [lambda p, d, z: p * p, lambda p, d, z: d * d,
-                                lambda p, d, z: (z * z - 1) * p * p], n=n)
-    return a, b, c / (2 * mpf(q))
+def break_points(name: str, q: mpf) -> list[mpf]:
+    """Ends of the panels in z: the kinks, graded distances from them in units of 1/√q, and never more than 1 apart."""
+    root = mp.sqrt(mpf(q))
+    reach = mp.sqrt(2 * mp.log(10) * (mp.dps + 6))  # beyond it the Gaussian weight is below the precision
+    kinks = [mpf(k) for k in ACTIVATIONS[name].kinks]
+    graded = [k + sign * offset for k in kinks or [mpf(0)] for sign in (1, -1) for offset in _offsets(name)]
+    inside = [u / root for u in kinks + graded if abs(u / root) < reach]
+    ordered = sorted([-reach, mpf(0), reach, *inside])
+    distinct = [ordered[0]]
+    for z in ordered[1:]:
+        if z - distinct[-1] > mpf("1e-23") * max(1 / root, 1):  # closer ones differ by rounding alone
+            distinct.append(z)
+    return subdivide(distinct, mpf(1))
 
 
-# ---------------------------------------------------------------- 2-D
-PROD = ('phi_phi', 'dphi_dphi', 'phi2_phi2')
+def average(name: str, q: mpf, functions: Sequence[Callable[[mpf, mpf, mpf], mpf]], n: int = 44) -> list[mpf]:
+    """E f(φ(u), φ'(u), z) with u = √q z, for every f in functions."""
+    activation, root = ACTIVATIONS[name], mp.sqrt(mpf(q))
+    weights: list[mpf] = []
+    columns: list[list[mpf]] = [[] for _ in functions]
+    for z, w in zip(*composite_rule(break_points(name, q), n), strict=True):
+        phi, dphi = activation(root * z)
+        weights.append(w * mp.exp(-z * z / 2))
+        for column, f in zip(columns, functions, strict=True):
+            column.append(f(phi, dphi, z))
+    return [mp.fdot(weights, column) * (1 / mp.sqrt(2 * mp.pi)) for column in columns]
 
 
-def _steps(name, qa, qb, c, s):
-    kind, par = ACT[name][3]
-    E = mpf('2.22') * mp.dps                       # aims at exp(-E) per lattice, 10^-0.96 dps
-    def one(la, lb):                               # la, lb: du_a/dz, du_b/dz
-        h = mp.sqrt(2 * mp.pi ** 2 / E)            # Gaussian weight alone
-        if kind == 'pole':
-            L = max(la, lb)
-            if L > 0:
-                d = par / L
-                h = min(h, 2 * mp.pi * d / (E + d * d / 2)) if d < 2 * mp.pi / h else h
-        elif kind == 'gauss':
-            h = mp.sqrt(2 * mp.pi ** 2 / E / (1 + 4 * par * (la ** 2 + lb ** 2)))
-        elif kind == 'exp':
-            h = 2 * mp.pi / (2 * mp.pi / h + 2 * par * (la + lb))
-        return h
-    return one(mp.sqrt(qa), mp.sqrt(qb) * abs(c)), one(mpf(0), mp.sqrt(qb) * s)
+class Moments(NamedTuple):
+    """<φ²>_q, <φ'²>_q and d<φ²>_q/dq."""
+
+    phi2: mpf
+    dphi2: mpf
+    d_phi2_dq: mpf
 
 
-def _lattice(name, qa, qb, c, s, h1, h2, shift, R):
-    f, _, odd, _ = ACT[name]
-    ra, rb = mp.sqrt(qa), mp.sqrt(qb)
-    N1, N2 = int(R / h1) + 1, int(R / h2) + 1
-    z2 = [(j + shift) * h2 for j in range(-N2, N2 + 1)]
-    w2 = [mp.exp(-z * z / 2) for z in z2]
-    v2 = [rb * s * z for z in z2]
-    tot = [mpf(0)] * 3
-    for i in range(0 if odd else -N1, N1 + 1):
+def moments(name: str, q: mpf, n: int = 44) -> Moments:
+    """The one-input averages of the tables; the slope in q is <(z² - 1) φ²>/(2q)."""
+    phi2, dphi2, hermite = average(
+        name,
+        q,
+        [
+            lambda phi, dphi, z: phi * phi,
+            lambda phi, dphi, z: dphi * dphi,
+            lambda phi, dphi, z: (z * z - 1) * phi * phi,
+        ],
+        n,
+    )
+    return Moments(phi2, dphi2, hermite / (2 * mpf(q)))
+
+
+# ------------------------------------------------------------------------------------------- two inputs
+
+
+class PairAverages(NamedTuple):
+    """E φ_a φ_b, E φ'_a φ'_b and E φ_a² φ_b²."""
+
+    phi_phi: mpf
+    dphi_dphi: mpf
+    phi2_phi2: mpf
+
+
+class _Pair(NamedTuple):
+    """u_a = root_a z1 and u_b = root_b (c z1 + s z2)."""
+
+    root_a: mpf
+    root_b: mpf
+    c: mpf
+    s: mpf
+
+
+def pair_averages(name: str, q_aa: mpf, q_ab: mpf, q_bb: mpf) -> tuple[PairAverages, mpf | None]:
+    """The two-input averages, and their relative error where two lattices give one (φ without kinks)."""
+    activation = ACTIVATIONS[name]
+    q_aa, q_ab, q_bb = mpf(q_aa), mpf(q_ab), mpf(q_bb)
+    determinant = q_aa * q_bb - q_ab * q_ab
+    pair = _Pair(mp.sqrt(q_aa), mp.sqrt(q_bb), q_ab / mp.sqrt(q_aa * q_bb), mp.sqrt(determinant / (q_aa * q_bb)))
+    if activation.kinks:
+        return PairAverages(*_nested(activation, pair)), None
+    first = _lattice(activation, pair, mpf(0))
+    second = _lattice(activation, pair, mpf(1) / 2)
+    negligible = mpf("1e-36")  # an average that vanishes has no relative error
+    error = max(abs(x - y) / abs(x) for x, y in zip(first, second, strict=True) if abs(x) > negligible)
+    return PairAverages(*((x + y) / 2 for x, y in zip(first, second, strict=True))), error
+
+
+def correlated(name: str, q: mpf, c: mpf) -> PairAverages:
+    """The two-input averages at equal variances q and correlation c."""
+    return pair_averages(name, q, c * q, q)[0]
+
+
+def _inner(activation: Activation, weights: list[mpf], inputs: Iterable[mpf]) -> tuple[mpf, mpf, mpf]:
+    """Σ w φ, Σ w φ' and Σ w φ² over the values of u_b at one z1."""
+    values, slopes = zip(*(activation(u) for u in inputs), strict=True)
+    return mp.fdot(weights, values), mp.fdot(weights, slopes), mp.fdot(weights, [v * v for v in values])
+
+
+def _step(activation: Activation, rate_a: mpf, rate_b: mpf) -> mpf:
+    """The lattice step along a direction of z in which u_a and u_b change at the given rates."""
+    exponent = mpf("2.22") * mp.dps  # one lattice aims at an error of exp(-exponent), that is 10^(-0.96 dps)
+    for_the_weight = mp.sqrt(2 * mp.pi**2 / exponent)
+    kind, parameter = activation.continuation
+    if kind == "gauss":
+        return mp.sqrt(2 * mp.pi**2 / exponent / (1 + 4 * parameter * (rate_a**2 + rate_b**2)))
+    if kind == "exp":
+        return 2 * mp.pi / (2 * mp.pi / for_the_weight + 2 * parameter * (rate_a + rate_b))
+    fastest = max(rate_a, rate_b)
+    if fastest == 0 or parameter / fastest >= 2 * mp.pi / for_the_weight:
+        return for_the_weight
+    distance = parameter / fastest
+    return min(for_the_weight, 2 * mp.pi * distance / (exponent + distance * distance / 2))
+
+
+def _lattice(activation: Activation, pair: _Pair, shift: mpf) -> list[mpf]:
+    """The trapezoid rule on the lattice moved by shift steps both ways, within a disc of (z1, z2)."""
+    reach = mp.sqrt(mpf("4.3") * mp.dps)
+    h1 = _step(activation, pair.root_a, pair.root_b * abs(pair.c))
+    h2 = _step(activation, mpf(0), pair.root_b * pair.s)
+    n1, n2 = int(reach / h1) + 1, int(reach / h2) + 1
+    z2 = [(j + shift) * h2 for j in range(-n2, n2 + 1)]
+    weights = [mp.exp(-z * z / 2) for z in z2]
+    offsets = [pair.root_b * pair.s * z for z in z2]
+    totals = [mpf(0)] * 3
+    # For odd φ the point (-z1, -z2) gives what (z1, z2) gives: half the lattice, counted twice.
+    for i in range(0 if activation.odd else -n1, n1 + 1):
         z1 = (i + shift) * h1
-        if abs(z1) > R: continue
-        r2 = mp.sqrt(R * R - z1 * z1)
-        lo = max(0, int(mp.floor(-r2 / h2 - shift)) + N2); hi = min(len(z2), int(mp.ceil(r2 / h2 - shift)) + N2 + 1)
-        pa, da = f(ra * z1)
-        m = rb * c * z1
-        P, D, P2 = [], [], []
-        for v in v2[lo:hi]:
-            p, d = f(m + v)
-            P.append(p); D.append(d); P2.append(p * p)
-        w = w2[lo:hi]
-        W = mp.exp(-z1 * z1 / 2)
-        if odd: W *= (1 if (i == 0 and shift == 0) else 2)   # (z1,z2) -> (-z1,-z2)
-        tot[0] += W * pa * mp.fdot(w, P)
-        tot[1] += W * da * mp.fdot(w, D)
-        tot[2] += W * pa * pa * mp.fdot(w, P2)
-    k = h1 * h2 / (2 * mp.pi)
-    return [t * k for t in tot]
+        if abs(z1) > reach:
+            continue
+        chord = mp.sqrt(reach * reach - z1 * z1)
+        low = max(0, int(mp.floor(-chord / h2 - shift)) + n2)
+        high = min(len(z2), int(mp.ceil(chord / h2 - shift)) + n2 + 1)
+        centre = pair.root_b * pair.c * z1
+        inner = _inner(activation, weights[low:high], (centre + v for v in offsets[low:high]))
+        weight = mp.exp(-z1 * z1 / 2)
+        if activation.odd and z1 != 0:
+            weight *= 2
+        phi, dphi = activation(pair.root_a * z1)
+        for k, outer in enumerate((phi, dphi, phi * phi)):
+            totals[k] += weight * outer * inner[k]
+    return [total * h1 * h2 / (2 * mp.pi) for total in totals]
 
 
-def _nested(name, qa, qb, c, s, n, R, wide):
-    f, kinks = ACT[name][0], [mpf(k) for k in ACT[name][1]]
-    ra, rb = mp.sqrt(qa), mp.sqrt(qb)
-    pts = [-R, R] + [k / ra for k in kinks if abs(k / ra) < R]
-    sc = s / abs(c) if c else mpf(10)
-    if sc < mpf('1.3'):                           # smoothed kink of u_b seen from z1
-        for k in kinks:
-            for j in range(-9, 10):
-                p = k / rb / c + mpf(3) / 2 * sc * j
-                if abs(p) < R: pts.append(p)
-    x1, w1 = nodes(fill(pts, wide), n)
-    tot = [mpf(0)] * 3
-    cache = {}
-    for z1, w in zip(x1, w1):
-        pa, da = f(ra * z1)
-        m = c * z1
-        P, D, P2, wt = [], [], [], []
-        ks = [k for k in ((k / rb - m) / s for k in kinks) if abs(k) < R]
-        for z, wz in zip(*nodes(fill([-R, R] + ks, wide), n)):
-            p, d = f(rb * (m + s * z))
-            wt.append(wz * mp.exp(-z * z / 2)); P.append(p); D.append(d); P2.append(p * p)
-        W = w * mp.exp(-z1 * z1 / 2)
-        tot[0] += W * pa * mp.fdot(wt, P)
-        tot[1] += W * da * mp.fdot(wt, D)
-        tot[2] += W * pa * pa * mp.fdot(wt, P2)
-    return [t / (2 * mp.pi) for t in tot]
+def _outer_breaks(activation: Activation, pair: _Pair, reach: mpf, width: mpf) -> list[mpf]:
+    """Ends of the panels in z1: the kinks of u_a, and a fan around each kink of u_b as far as z2 blurs it."""
+    points = [-reach, reach, *(k / pair.root_a for k in activation.kinks)]
+    blur = pair.s / abs(pair.c) if pair.c else mpf(10)
+    if blur < mpf("1.3"):
+        points += [k / pair.root_b / pair.c + mpf(3) / 2 * blur * j for k in activation.kinks for j in range(-9, 10)]
+    return subdivide([z for z in points if abs(z) <= reach], width)
 
 
-def pair(name, qa, qb, qab, check=True):
-    """[E phi_a phi_b, E phi'_a phi'_b, E phi_a^2 phi_b^2], relative error estimate or None."""
-    qa, qb, qab = mpf(qa), mpf(qb), mpf(qab)
-    c = qab / mp.sqrt(qa * qb)
-    s = mp.sqrt((qa * qb - qab * qab) / (qa * qb))
-    if ACT[name][1]:
-        return _nested(name, qa, qb, c, s, 32, mpf('12.4'), mpf('2.4')), None
-    h1, h2 = _steps(name, qa, qb, c, s)
-    R = mp.sqrt(mpf('4.3') * mp.dps)
-    A = _lattice(name, qa, qb, c, s, h1, h2, mpf(0), R)
-    if not check: return A, None
-    B = _lattice(name, qa, qb, c, s, h1, h2, mpf(1) / 2, R)
-    err = max(abs(x - y) / max(abs(x), mpf("1e-40")) if x != y else mpf(0) for x, y in zip(A, B) if abs(x) > mpf("1e-36"))
-    return [(x + y) / 2 for x, y in zip(A, B)], err
-
-
-def st(x, n=20):
-    return None if x is None else mp.nstr(mpf(x), n)
-
-
-def exact_double(x):
-    """exact decimal expansion of the double x"""
-    from decimal import Decimal
-    return format(Decimal(float(x)), 'f') if abs(x) > 1e-4 or x == 0 else str(Decimal(float(x)))
+def _nested(activation: Activation, pair: _Pair) -> list[mpf]:
+    """Gauss-Legendre in z2 inside Gauss-Legendre in z1, both split at the kinks; the error is near 1e-30."""
+    n, reach, width = 32, mpf("12.4"), mpf("2.4")
+    totals = [mpf(0)] * 3
+    for z1, w1 in zip(*composite_rule(_outer_breaks(activation, pair, reach, width), n), strict=True):
+        centre = pair.c * z1
+        kinks = [(k / pair.root_b - centre) / pair.s for k in activation.kinks]
+        breaks = subdivide([-reach, reach, *(z for z in kinks if abs(z) < reach)], width)
+        z2, w2 = composite_rule(breaks, n)
+        weights = [w * mp.exp(-z * z / 2) for z, w in zip(z2, w2, strict=True)]
+        inner = _inner(activation, weights, (pair.root_b * (centre + pair.s * z) for z in z2))
+        weight = w1 * mp.exp(-z1 * z1 / 2)
+        phi, dphi = activation(pair.root_a * z1)
+        for k, outer in enumerate((phi, dphi, phi * phi)):
+            totals[k] += weight * outer * inner[k]
+    return [total / (2 * mp.pi) for total in totals]

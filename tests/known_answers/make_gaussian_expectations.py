@@ -1,192 +1,177 @@
-"""gaussian_expectations.json: one- and two-input Gaussian averages (see make_common for the method).
+"""gaussian_expectations.json: one-input and two-input Gaussian averages of every activation function.
 
-Every value is quadrature.  Cross-checks made here (the script stops on disagreement):
-  1-D  mpmath.quad (tanh-sinh) on the same break points; d<phi^2>/dq also as <z phi phi'>/sqrt(q)
-       (continuous phi); closed forms for linear, relu, leaky_relu, erf, sin, hard_tanh, elu, sign.
-  2-D  analytic: two half-shifted lattices; kinked: conditional mean over u_b given u_a in closed form
-       (truncated-Gaussian moments, erfc) and a 1-D mpmath.quad over u_a;
-       closed forms for linear, relu, leaky_relu, erf, sin, sign.
+Every value is a quadrature (make_common). It is compared on the spot with other ways to the same number; the script
+stops where two differ by more than 1e-21 of their size, and the file quotes the largest difference of each kind:
+
+- one input: mpmath.quad (tanh-sinh) on the same panels; d<φ²>/dq also as <z φ φ'>/√q, for continuous φ; closed forms;
+- two inputs: the two half-shifted lattices of an analytic φ; conditioning on u_a for φ with kinks; closed forms.
+
+The closed forms and the conditioning are in gaussian_cross_checks.
 """
-import json
-import os
-import time
 
-from make_common import *
+from __future__ import annotations
 
-NAMES = ['linear', 'relu', 'leaky_relu', 'tanh', 'erf', 'sigmoid', 'softplus', 'gelu', 'silu', 'elu', 'selu',
-         'sin', 'hard_tanh', 'sign']
-QS = [1e-8, 0.01, 0.5, 1.0, 3.0, 100.0]
-PAIRS = [(1.0, 1.0, 0.3), (0.5, 2.0, -0.7), (1.0, 1.0, 0.999999), (4.0, 0.01, 0.95), (1.0, 1.0, -0.9999),
-         (100.0, 30.0, 0.5)]
-TOL = mpf('1e-21')
-worst = {}
+from collections.abc import Iterable
+from functools import partial
 
+from exact_activations import ACTIVATIONS, SELU_ALPHA, SELU_SCALE
+from gaussian_cross_checks import closed_moments, closed_pair, pair_by_conditioning
+from make_common import Moments, PairAverages, average, break_points, moments, pair_averages
+from mpmath import mp, mpf
+from table_file import Case, Row, Table, decimal, exact_decimal, main
 
-def check(what, a, b, floor=mpf(0)):
-    e = abs(a - b) / max(abs(a), abs(b), floor, mpf('1e-300'))
-    worst[what] = max(worst.get(what, mpf(0)), e)
-    if e > TOL: print('DISAGREE', what, st(a, 25), st(b, 25), st(e, 3), flush=True)
+NAMES = [name for name in ACTIVATIONS if name != "tanh_cubed"]
+VARIANCES = [1e-8, 0.01, 0.5, 1.0, 3.0, 100.0]
+# q_aa, q_bb, correlation
+PAIRS = [
+    (1.0, 1.0, 0.3),
+    (0.5, 2.0, -0.7),
+    (1.0, 1.0, 0.999999),
+    (4.0, 0.01, 0.95),
+    (1.0, 1.0, -0.9999),
+    (100.0, 30.0, 0.5),
+]
+QUICK_NAMES = {"tanh", "relu", "sin"}
+QUICK_PAIRS = PAIRS[:1]
 
+# ------------------------------------------------------------------------------------------- comparisons
 
-def closed1(name, q):
-    """closed forms (cross-check only): <phi^2>, <phi'^2>, d/dq"""
-    q = mpf(q); pi = mp.pi
-    if name == 'linear': return q, mpf(1), mpf(1)
-    if name == 'relu': return q / 2, mpf(1) / 2, mpf(1) / 2
-    if name == 'leaky_relu': k = mpf(26) / 50; return k * q, k, k
-    if name == 'sign': return mpf(1), mpf(0), mpf(0)
-    if name == 'sin': return (1 - mp.exp(-2 * q)) / 2, (1 + mp.exp(-2 * q)) / 2, mp.exp(-2 * q)
-    if name == 'erf': return (2 / pi * mp.asin(2 * q / (1 + 2 * q)), 4 / pi / mp.sqrt(1 + 4 * q),
-                              4 / pi / (1 + 2 * q) / mp.sqrt(1 + 4 * q))
-    if name == 'hard_tanh':
-        r = 1 / mp.sqrt(q); P = mp.erf(r / mp.sqrt(2)); g = mp.exp(-r * r / 2) / mp.sqrt(2 * pi)
-        return q * (P - 2 * r * g) + mp.erfc(r / mp.sqrt(2)), P, P - 2 * r * g
-    if name in ('elu', 'selu'):
-        N = lambda x: mp.erfc(-x / mp.sqrt(2)) / 2
-        r = mp.sqrt(q); l, a = (mpf(SELU_L), mpf(SELU_A)) if name == 'selu' else (mpf(1), mpf(1))
-        E2, E1 = mp.exp(2 * q) * N(-2 * r), mp.exp(q / 2) * N(-r)
-        g = 1 / mp.sqrt(2 * pi * q) / 2
-        return (l * l * (q / 2 + a * a * (E2 - 2 * E1 + mpf(1) / 2)), l * l * (mpf(1) / 2 + a * a * E2),
-                l * l * (mpf(1) / 2 + a * a * (2 * E2 - 2 * g - E1 + 2 * g)))
+TOLERANCE = mpf("1e-21")
+# The largest relative difference seen in each comparison.
+worst = {
+    "1d closed form": mpf(0),
+    "1d dq by parts": mpf(0),
+    "1d mp.quad": mpf(0),
+    "2d shifted lattices": mpf(0),
+    "2d closed form": mpf(0),
+    "2d conditioning": mpf(0),
+}
 
 
-def trunc(m, s, lo, hi, kmax):
-    """E[(v)^k; lo<v<hi], v ~ N(m,s^2), k=0..kmax by the recursion; accurate for lo or hi infinite"""
-    A = (lo - m) / s if lo > -mp.inf else -mp.inf
-    B = (hi - m) / s if hi < mp.inf else mp.inf
-    r2 = mp.sqrt(2)
-    if -mp.inf == A: I0 = mp.erfc(-B / r2) / 2
-    elif mp.inf == B: I0 = mp.erfc(A / r2) / 2
-    elif A > 0: I0 = (mp.erfc(A / r2) - mp.erfc(B / r2)) / 2
-    else: I0 = (mp.erfc(-B / r2) - mp.erfc(-A / r2)) / 2
-    pdf = lambda x: mpf(0) if abs(x) == mp.inf else mp.exp(-x * x / 2) / mp.sqrt(2 * mp.pi)
-    out = [I0]
-    fa, fb = pdf(A), pdf(B)
-    pa = mpf(1) if lo > -mp.inf else mpf(0); pb = mpf(1) if hi < mp.inf else mpf(0)
-    for k in range(1, kmax + 1):
-        prev2 = out[k - 2] * (k - 1) * s * s if k >= 2 else 0
-        out.append(m * out[k - 1] + prev2 + s * (fa * pa - fb * pb))
-        pa *= lo if lo > -mp.inf else 0; pb *= hi if hi < mp.inf else 0
+def record(comparison: str, difference: mpf) -> None:
+    """Note a relative difference; stop if it is too large."""
+    worst[comparison] = max(worst[comparison], difference)
+    if difference > TOLERANCE:
+        raise ArithmeticError(f"{comparison}: relative difference {decimal(difference, 3)}")
+
+
+def compare(comparison: str, values: Iterable[mpf], others: Iterable[mpf | None], floor: str = "1e-300") -> None:
+    """Record how far two sets of values differ, each relative to its size or the floor; None is not compared."""
+    for a, b in zip(values, others, strict=True):
+        if b is not None:
+            record(comparison, abs(a - b) / max(abs(a), abs(b), mpf(floor)))
+
+
+# ------------------------------------------------------------------------------------------- one input
+
+
+def compare_with_quad(name: str, q: float, values: Moments) -> None:
+    """<φ²> and <φ'²> by mpmath's own tanh-sinh rule."""
+    panels, root, phi = break_points(name, q), mp.sqrt(mpf(q)), ACTIVATIONS[name]
+    with mp.workdps(30):
+        for k, value in enumerate((values.phi2, values.dphi2)):
+            integral = mp.quad(lambda z, k=k: phi(root * z)[k] ** 2 * mp.exp(-z * z / 2), panels)
+            compare("1d mp.quad", [value], [integral / mp.sqrt(2 * mp.pi)])
+
+
+def checked_moments(name: str, q: float) -> Moments:
+    """The one-input averages at q, compared with every other way to them."""
+    # sin at q = 100: d<φ²>/dq = exp(-200) comes out of the difference of numbers near 1.
+    digits, n = (140, 160) if name == "sin" and q == 100.0 else (44, 44)
+    with mp.workdps(digits):
+        values = moments(name, q, n)
+        if name == "sign":  # φ² = 1 and φ' = 0: the quadrature must find zero
+            assert max(abs(values.dphi2), abs(values.d_phi2_dq) * mpf(q)) < mpf("1e-40")
+            values = Moments(values.phi2, mpf(0), mpf(0))
+        else:
+            by_parts = average(name, q, [lambda phi, dphi, z: z * phi * dphi], n)[0] / mp.sqrt(mpf(q))
+            compare("1d dq by parts", [values.d_phi2_dq], [by_parts])
+        closed = closed_moments(name, q)
+        cancels = name in ("elu", "selu") and q < 1e-3
+        if closed is not None and not cancels:
+            compare("1d closed form", values, closed)
+        if q in (0.5, 100.0):
+            compare_with_quad(name, q, values)
+    return values
+
+
+def one_input_rows(name: str, q: float) -> list[Row]:
+    """The rows of one activation function at one variance."""
+    values = checked_moments(name, q)
+    given = {"activation": name, "q": exact_decimal(q)}
+    return [given | {"quantity": k, "value": decimal(value)} for k, value in values._asdict().items()]
+
+
+# ------------------------------------------------------------------------------------------- two inputs
+
+
+def checked_pair(name: str, q_aa: float, q_ab: float, q_bb: float) -> PairAverages:
+    """The two-input averages, compared with every other way to them."""
+    with mp.workdps(60 if name == "sin" else mp.dps):  # averages of sin are as small as 1e-17
+        values, error = pair_averages(name, q_aa, q_ab, q_bb)
+    if error is not None:
+        record("2d shifted lattices", error)
+    if ACTIVATIONS[name].kinks:
+        compare("2d conditioning", values, pair_by_conditioning(name, q_aa, q_ab, q_bb), floor="1e-30")
+    compare("2d closed form", values, closed_pair(name, q_aa, q_ab, q_bb))
+    return values
+
+
+def two_input_rows(name: str, q_aa: float, q_bb: float, c: float) -> list[Row]:
+    """The rows of one activation function at one covariance: q_ab is rounded to a double, then taken as exact."""
+    q_ab = c * (q_aa * q_bb) ** 0.5
+    values = checked_pair(name, q_aa, q_ab, q_bb)._asdict()
+    if name == "sign":
+        values["dphi_dphi"] = None  # a product of distributions: not applicable
+    given = {"activation": name} | {k: exact_decimal(q) for k, q in (("q_aa", q_aa), ("q_ab", q_ab), ("q_bb", q_bb))}
+    return [given | {"quantity": k, "value": decimal(value)} for k, value in values.items()]
+
+
+# ------------------------------------------------------------------------------------------- the table
+
+
+def cases() -> list[Case]:
+    """Every case, in the order of the file."""
+    out = []
+    for name in NAMES:
+        quick = name in QUICK_NAMES
+        out += [Case(f"{name} at q = {q:g}", partial(one_input_rows, name, q), quick=quick) for q in VARIANCES]
+        out += [
+            Case(f"{name} at {pair}", partial(two_input_rows, name, *pair), quick=quick and pair in QUICK_PAIRS)
+            for pair in PAIRS
+        ]
     return out
 
 
-def conditional(name, m, s):
-    """E[phi], E[phi'], E[phi^2] for u ~ N(m, s^2), closed forms."""
-    inf = mp.inf
-    if name in ('relu', 'leaky_relu'):
-        a = mpf(0) if name == 'relu' else mpf(1) / 5
-        p = trunc(m, s, mpf(0), inf, 2); n = trunc(m, s, -inf, mpf(0), 2)
-        return p[1] + a * n[1], p[0] + a * n[0], p[2] + a * a * n[2]
-    if name == 'sign':
-        p = trunc(m, s, mpf(0), inf, 0)[0]; n = trunc(m, s, -inf, mpf(0), 0)[0]
-        return p - n, mpf(0), p + n
-    if name == 'hard_tanh':
-        p = trunc(m, s, mpf(1), inf, 0)[0]; n = trunc(m, s, -inf, mpf(-1), 0)[0]
-        c = trunc(m, s, mpf(-1), mpf(1), 2)
-        return p - n + c[1], c[0], p + n + c[2]
-    l, a = (mpf(SELU_L), mpf(SELU_A)) if name == 'selu' else (mpf(1), mpf(1))
-    p = trunc(m, s, mpf(0), inf, 2); n = trunc(m, s, -inf, mpf(0), 0)[0]
-    e = lambda k: mp.exp(k * m + k * k * s * s / 2) * mp.erfc((m + k * s * s) / s / mp.sqrt(2)) / 2
-    e1, e2 = e(1), e(2)
-    return l * (p[1] + a * (e1 - n)), l * (p[0] + a * e1), l * l * (p[2] + a * a * (e2 - 2 * e1 + n))
+def source() -> str:
+    """How the table was made, with what the comparisons found."""
+    return (
+        "make_gaussian_expectations.py: mpmath quadrature at >= 36 digits, split at kinks. "
+        "Largest relative disagreement with the cross-checks: "
+        + ", ".join(f"{comparison} {decimal(x, 2)}" for comparison, x in worst.items())
+    )
 
 
-def pair_by_conditioning(name, qa, qb, qab):
-    with mp.workdps(50):
-        qa, qb, qab = mpf(qa), mpf(qb), mpf(qab)
-        c = qab / mp.sqrt(qa * qb); s = mp.sqrt((qa * qb - qab * qab) / qa)
-        f, kinks = ACT[name][0], [mpf(k) for k in ACT[name][1]]
-        R = mpf(13); pts = [-R, R] + [k / mp.sqrt(qa) for k in kinks if abs(k / mp.sqrt(qa)) < R]
-        sc = s / mp.sqrt(qb) / abs(c)
-        pts += [k / mp.sqrt(qb) / c + sgn * j * sc for k in kinks for sgn in (-1, 1) for j in (0, 1, 2, 4, 6, 8, 10, 13)
-                if abs(k / mp.sqrt(qb) / c + sgn * j * sc) < R and sc < 2]
-        xs, ws = nodes(fill(pts, mpf('0.9')), 44)
-        t = [mpf(0)] * 3
-        for z, w in zip(xs, ws):
-            p, d = f(mp.sqrt(qa) * z); P, D, P2 = conditional(name, qab / qa * mp.sqrt(qa) * z, s)
-            W = w * mp.exp(-z * z / 2)
-            t[0] += W * p * P; t[1] += W * d * D; t[2] += W * p * p * P2
-        return [x / mp.sqrt(2 * mp.pi) for x in t]
+TABLE = Table(
+    file="gaussian_expectations.json",
+    description=(
+        "Gaussian averages of activation functions. One-input rows: phi2 = <phi^2>_q, dphi2 = <phi'^2>_q, "
+        "d_phi2_dq = d<phi^2>_q/dq with <f>_q = E f(sqrt(q) z), z~N(0,1). "
+        "Two-input rows: phi_phi = E phi(u_a)phi(u_b), dphi_dphi = E phi'(u_a)phi'(u_b), "
+        "phi2_phi2 = E phi(u_a)^2 phi(u_b)^2 with (u_a,u_b)~N(0,[[q_aa,q_ab],[q_ab,q_bb]]). "
+        "phi' is the almost-everywhere derivative: for sign it is 0 almost everywhere, so dphi2 is exactly 0 there "
+        "(not the distributional derivative, which is infinite) and dphi_dphi is null (not applicable). "
+        f"leaky_relu slope 1/5; elu alpha 1; selu lambda={SELU_SCALE} alpha={SELU_ALPHA}; "
+        "gelu u*Phi(u) (exact, erf form); hard_tanh clips to [-1,1]; sign(0) irrelevant."
+    ),
+    source=source,
+    format=(
+        "rows: activation, quantity, value (20 significant digits, decimal string, or null) and either q or "
+        "q_aa,q_ab,q_bb: the exact decimal expansion of the IEEE double used "
+        "(q_ab = c*sqrt(q_aa*q_bb) rounded to a double, then taken as exact)."
+    ),
+    cases=cases(),
+)
 
-
-def closed2(name, qa, qb, qab):
-    qa, qb, r = mpf(qa), mpf(qb), mpf(qab); pi = mp.pi
-    if name == 'linear': return [r, mpf(1), qa * qb + 2 * r * r]
-    if name in ('relu', 'leaky_relu'):
-        def kap(c): return (mp.sqrt(1 - c * c) + c * (pi - mp.acos(c))) / (2 * pi), (pi - mp.acos(c)) / (2 * pi)
-        g = mp.sqrt(qa * qb); c = r / g; a = mpf(0) if name == 'relu' else mpf(1) / 5
-        (k1, d1), (k2, d2) = kap(c), kap(-c)
-        s4 = lambda c: ((pi - mp.acos(c)) * (1 + 2 * c * c) + 3 * c * mp.sqrt(1 - c * c)) / (2 * pi)
-        A, B = s4(c), s4(-c)
-        return [g * ((1 + a * a) * k1 - 2 * a * k2), (1 + a * a) * d1 + 2 * a * d2,
-                g * g * ((1 + a ** 4) * A + 2 * a * a * B)]
-    if name == 'erf':
-        return [2 / pi * mp.asin(2 * r / mp.sqrt((1 + 2 * qa) * (1 + 2 * qb))),
-                4 / pi / mp.sqrt((1 + 2 * qa) * (1 + 2 * qb) - 4 * r * r), None]
-    if name == 'sin':
-        e = mp.exp(-(qa + qb) / 2)
-        p4 = (1 - mp.exp(-2 * qa) - mp.exp(-2 * qb) + (mp.exp(-2 * (qa + qb - 2 * r)) + mp.exp(-2 * (qa + qb + 2 * r))) / 2) / 4
-        return [e * mp.sinh(r), e * mp.cosh(r), p4]
-    if name == 'sign':
-        return [2 / pi * mp.asin(r / mp.sqrt(qa * qb)), None, mpf(1)]
-    return None
-
-
-def main():
-    rows = []
-    for name in NAMES:
-        t0 = time.time()
-        for q in QS:
-            big = name == 'sin' and q == 100.0        # d<phi^2>/dq = exp(-200): needs 110 guard digits
-            with mp.workdps(140 if big else 44):
-                xtra = dict(n=160) if big else {}
-                v = moments1(name, q, **xtra)
-                fl = mpf(0)
-                if name == 'sign':                         # d<phi^2>/dq = 0 exactly; quadrature must say so
-                    assert max(abs(v[1]), abs(v[2]) * mpf(q)) < mpf('1e-40'); v = (v[0], mpf(0), mpf(0))
-                c1 = closed1(name, q)
-                if c1:
-                    for k in range(3):
-                        # elu/selu closed forms lose digits by cancellation at small q
-                        if not (name in ('elu', 'selu') and q < 1e-3): check('1d closed form', v[k], c1[k], fl)
-                if name != 'sign':
-                    w = gauss1d(name, q, [lambda p, d, z: z * p * d], **xtra)[0] / mp.sqrt(mpf(q))
-                    check('1d dq by parts', v[2], w, fl)
-                br = breaks1d(name, q); f = ACT[name][0]; rq = mp.sqrt(mpf(q))
-                with mp.workdps(30):
-                    g = lambda k: mp.quad(lambda z: f(rq * z)[k] ** 2 * mp.exp(-z * z / 2), br) / mp.sqrt(2 * mp.pi)
-                    if q in (0.5, 100.0): check('1d mp.quad', v[0], g(0)); check('1d mp.quad', v[1], g(1))
-            for quantity, x in zip(('phi2', 'dphi2', 'd_phi2_dq'), v):
-                rows.append(dict(activation=name, q=exact_double(q), quantity=quantity, value=st(x)))
-        for qa, qb, c in PAIRS:
-            qab = c * (qa * qb) ** 0.5
-            with mp.workdps(60 if name == 'sin' else mp.dps):   # sin: averages as small as 1e-17
-                v, err = pair(name, qa, qb, qab)
-            if err is not None: worst['2d shifted lattices'] = max(worst.get('2d shifted lattices', 0), err)
-            if ACT[name][1]:
-                for a, b in zip(v, pair_by_conditioning(name, qa, qb, qab)): check('2d conditioning', a, b, mpf('1e-30'))
-            for a, b in zip(v, closed2(name, qa, qb, qab) or []):
-                if b is not None: check('2d closed form', a, b)
-            if name == 'sign': v[1] = None
-            for quantity, x in zip(PROD, v):
-                rows.append(dict(activation=name, q_aa=exact_double(qa), q_ab=exact_double(qab), q_bb=exact_double(qb),
-                                 quantity=quantity, value=st(x)))
-        print(name, round(time.time() - t0, 1), {k: st(e, 3) for k, e in worst.items()}, flush=True)
-    doc = dict(
-        description="Gaussian averages of activation functions. One-input rows: phi2 = <phi^2>_q, dphi2 = <phi'^2>_q, "
-                    "d_phi2_dq = d<phi^2>_q/dq with <f>_q = E f(sqrt(q) z), z~N(0,1). Two-input rows: phi_phi = E phi(u_a)phi(u_b), "
-                    "dphi_dphi = E phi'(u_a)phi'(u_b), phi2_phi2 = E phi(u_a)^2 phi(u_b)^2 with (u_a,u_b)~N(0,[[q_aa,q_ab],[q_ab,q_bb]]). "
-                    "phi' is the almost-everywhere derivative: for sign it is 0 almost everywhere, so dphi2 is exactly 0 there (not the "
-                    "distributional derivative, which is infinite) and dphi_dphi is null (not applicable). "
-                    "leaky_relu slope 1/5; elu alpha 1; selu lambda=%s alpha=%s; gelu u*Phi(u) (exact, erf form); "
-                    "hard_tanh clips to [-1,1]; sign(0) irrelevant." % (SELU_L, SELU_A),
-        source="make_gaussian_expectations.py: mpmath quadrature at >= 36 digits, split at kinks. Largest relative disagreement "
-               "with the cross-checks: " + ", ".join("%s %s" % (k, st(e, 2)) for k, e in worst.items()),
-        format="rows: activation, quantity, value (20 significant digits, decimal string, or null) and either q or q_aa,q_ab,q_bb: "
-               "the exact decimal expansion of the IEEE double used (q_ab = c*sqrt(q_aa*q_bb) rounded to a double, then taken as exact).",
-        rows=rows)
-    json.dump(doc, open(os.path.join(HERE, 'gaussian_expectations.json'), 'w'), indent=1)
-
-
-if __name__ == '__main__':
-    main()
+if __name__ == "__main__":
+    main(TABLE)
