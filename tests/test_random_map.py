@@ -20,6 +20,7 @@ from scipy import stats
 
 import mcverify as mv
 from mcverify import activations
+from mcverify.inputs import with_gram
 from mcverify.kernels import conditional as algebra
 from mcverify.kernels import cpu, reference
 from mcverify.random_map import conditional, explicit
@@ -610,3 +611,71 @@ def test_a_planted_error_is_found(name):
 
 
 # ---- through simulate -----------------------------------------------------------------------------------
+
+
+def test_addresses_decide_and_nothing_else(monkeypatch):
+    """Bit for bit: any threads, any chunking; near and dependent inputs among them."""
+    net = mv.mlp(8, [12, 12, 5], "relu", 2.0, 0.1)
+    x = columns(np.random.default_rng(0), "near", 4, 8)
+    runs = [mv.simulate(net, x, samples=300, threads=t, engine="conditional", tangents=1) for t in (1, 2, 3)]
+    for size in (1, 7, 256):
+        monkeypatch.setattr("mcverify.simulation.simulate.chunk_size", lambda *a, size=size: size)
+        runs.append(mv.simulate(net, x, samples=300, threads=2, engine="conditional", tangents=1))
+    for run in runs[1:]:
+        assert run.equals(runs[0])
+
+
+@pytest.mark.parametrize("law", ["gaussian", "orthogonal"])
+def test_backends_sample_the_same_networks(law):
+    """float32, one hidden layer: to rounding."""
+    net, x = mv.mlp(40, [40, 40], "tanh", 1.5, 0.1, law), with_gram([[1.0, 0.4], [0.4, 0.5]], 40)
+    a, b = (
+        mv.simulate(net, x, samples=8, engine="conditional", backend=k, replicates=True) for k in ("cpu", "reference")
+    )
+    for name in ("q", "metric", "chi", "length", "grad_gram"):
+        np.testing.assert_allclose(a[name], b[name], rtol=2e-4, atol=2e-5)
+
+
+def test_engines_agree_where_theory_is_exact():
+    """E q and E‖δ‖² of a ReLU network (exact at every width), by both engines and in Haar layers."""
+    x = with_gram([[1.0, 0.4], [0.4, 0.5]], 16)
+    for law in ("gaussian", "orthogonal"):
+        net = mv.mlp(16, [16] * 4, "relu", 2.0, 0.0, law)
+        runs = [mv.simulate(net, x, samples=6000, engine=e, rng=i) for i, e in enumerate(("explicit", "conditional"))]
+        for name in ("q", "grad_gram", "length"):
+            gap = (runs[0][name] - runs[1][name]) / np.hypot(runs[0][f"{name}_se"], runs[1][f"{name}_se"])
+            assert float(np.abs(gap).max()) < 5.5, name
+
+
+def test_auto_goes_by_counts():
+    x = with_gram([[1.0, 0.4], [0.4, 0.5]], 8)
+    chosen = {}
+    for name, net in {
+        "wide": mv.mlp(8, [200] * 2, "relu", 2.0),
+        "uniform": mv.mlp(8, [200] * 2, "relu", 2.0, weights="uniform"),
+        "rectangular": mv.mlp(8, [200] * 2, "relu", 2.0, weights="orthogonal"),
+        "narrow": mv.mlp(8, [1], "relu", 2.0),
+    }.items():
+        run = mv.simulate(net, x, samples=2)
+        assert run.equals(mv.simulate(net, x, samples=2, engine=run.attrs["engine"]))
+        chosen[name] = run.attrs["engine"], run.attrs["engine_reason"]
+    assert chosen["wide"][0] == "conditional"
+    assert "same law as explicit weights" in chosen["wide"][1]
+    assert chosen["uniform"] == ("explicit", "uniform weights have no conditional sampler")
+    assert chosen["rectangular"][0] == "conditional"  # the square map; the other by explicit weights
+    assert chosen["narrow"][0] == "explicit"
+    asked = mv.simulate(mv.mlp(8, [20], "relu", weights="uniform"), x, samples=2, engine="conditional")
+    assert asked.attrs["engine_reason"] == "asked for; 1 of 1 maps (uniform) by explicit weights"
+    same = mv.simulate(mv.mlp(8, [20], "relu", weights="uniform"), x, samples=2, engine="explicit")
+    assert asked.equals(same)
+
+
+@pytest.mark.slow
+def test_a_million_units():
+    """Time and memory are linear in the width: a layer of 10⁶ units is a matter of a second."""
+    n = 10**6
+    run = mv.simulate(
+        mv.mlp(n, [n] * 2, "tanh", 1.5), np.ones((2, n)) * [[1.0], [0.5]], samples=2, engine="conditional"
+    )
+    assert run.attrs["nonfinite"] == 0
+    np.testing.assert_allclose(run.q.values[0], 1.5 * np.outer([1.0, 0.5], [1.0, 0.5]), rtol=0.01)

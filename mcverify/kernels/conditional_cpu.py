@@ -23,6 +23,7 @@ from mcverify.kernels.linear_cpu import (
     hidden,
     mix,
     packed,
+    scaled_copy,
     solve,
     solve_transposed,
 )
@@ -41,11 +42,9 @@ _WEAK = 1e-3
 @njit(**COMPILED)
 def _frame(a: Array, gain: float, offset: Array, q: Array, r: Array) -> None:
     """Gram–Schmidt of the columns (gain · a, offset): q (columns, units + 1), r (columns, columns)."""
-    units = a.shape[1]
     for c in range(len(a)):
-        for u in range(units):
-            q[c, u] = gain * a[c, u]
-        q[c, units] = offset[c]
+        scaled_copy(a[c], gain, q[c])
+        q[c, a.shape[1]] = offset[c]
     gram_schmidt(q, 0, r)
 
 

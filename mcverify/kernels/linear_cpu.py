@@ -74,6 +74,13 @@ def _scale(t: Array, s: Any) -> None:
 
 
 @njit(**COMPILED)
+def scaled_copy(a: Array, p: Any, t: Array) -> None:
+    """t ← p a, over the units of a."""
+    for u in range(len(a)):
+        t[u] = p * a[u]
+
+
+@njit(**COMPILED)
 def _add(t: Array, a: Array, p: Any) -> None:
     for u in range(len(t)):
         t[u] += p * a[u]
@@ -96,15 +103,51 @@ def _add_rows(t: Array, a: Array, rows: int, p: Array, k: int, start: int) -> No
 
 
 @njit(**COMPILED)
+def _triangle(t: Array, w: Array, t_t: Any, t_w: Any, w_w: Any) -> None:
+    """(t, w) ← (t_t t, t_w t + w_w w)."""
+    for u in range(len(t)):
+        old = t[u]
+        t[u] = t_t * old
+        w[u] = t_w * old + w_w * w[u]
+
+
+@njit(**COMPILED)
+def _pair_add_two(t: Array, w: Array, a: Array, b: Array, a_t: Any, b_t: Any, a_w: Any, b_w: Any) -> None:
+    """(t, w) ← (t, w) + (a_t a + b_t b, a_w a + b_w b)."""
+    for u in range(len(t)):
+        a_u, b_u = a[u], b[u]
+        t[u] += a_t * a_u + b_t * b_u
+        w[u] += a_w * a_u + b_w * b_u
+
+
+@njit(**COMPILED)
+def _pair_add_rows(t: Array, w: Array, a: Array, rows: int, p: Array, k: int, start: int) -> None:
+    """`_add_rows` to t for column k and to w for column k + 1: every row is read once."""
+    stop = start + len(t)
+    for i in range(0, rows - 1, 2):
+        first, second = a[i, start:stop], a[i + 1, start:stop]
+        _pair_add_two(t, w, first, second, p[i, k], p[i + 1, k], p[i, k + 1], p[i + 1, k + 1])
+    if rows % 2 == 1:
+        _add(t, a[rows - 1, start:stop], p[rows - 1, k])
+        _add(w, a[rows - 1, start:stop], p[rows - 1, k + 1])
+
+
+@njit(**COMPILED)
 def mix(x: Array, p: Array, g: Array, s: Array) -> None:
     """In place, g[k] ← Σ_c p[c, k] x[c] + Σ_{j ≤ k} s[j, k] g[j]; s upper triangular; x may have no rows."""
     units = g.shape[1]
     for start in range(0, units, _TILE):
-        for k in range(len(g) - 1, -1, -1):  # downwards, so that g[j] is still what it was
-            target = g[k, start : min(start + _TILE, units)]
-            _scale(target, s[k, k])
-            _add_rows(target, g, k, s, k, start)
-            _add_rows(target, x, len(x), p, k, start)
+        stop = min(start + _TILE, units)
+        k = len(g)
+        while k >= 2:  # downwards, so that g[j] is still what it was
+            k -= 2
+            t, w = g[k, start:stop], g[k + 1, start:stop]
+            _triangle(t, w, s[k, k], s[k, k + 1], s[k + 1, k + 1])
+            _pair_add_rows(t, w, g, k, s, k, start)
+            _pair_add_rows(t, w, x, len(x), p, k, start)
+        if k == 1:
+            _scale(g[0, start:stop], s[0, 0])
+            _add_rows(g[0, start:stop], x, len(x), p, 0, start)
 
 
 @njit(**COMPILED)

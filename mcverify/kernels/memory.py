@@ -19,7 +19,7 @@ _BLOCK = 1 << 24
 _ALIGNMENT = 64
 
 
-class _Thread(threading.local):
+class _Arena:
     """A thread's blocks, the next free place in them, and whether arrays are taken from there."""
 
     def __init__(self) -> None:
@@ -28,47 +28,63 @@ class _Thread(threading.local):
         self.offset = 0
         self.active = False
 
+    def take(self, size: int) -> tuple[NDArray[np.uint8], int]:
+        """(block, offset) of that many bytes."""
+        while self.block < len(self.blocks):
+            block, offset = self.blocks[self.block], self.offset
+            if offset + size <= block.size:
+                self.offset = offset + -(-size // _ALIGNMENT) * _ALIGNMENT
+                return block, offset
+            self.block, self.offset = self.block + 1, 0
+        self.blocks.append(np.empty(max(size, _BLOCK), np.uint8))
+        return self.take(size)
 
-_mine = _Thread()
+
+class _Mine(threading.local):
+    """Each thread's own arena."""
+
+    def __init__(self) -> None:
+        self.arena = _Arena()
+
+
+_mine = _Mine()
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     """An uninitialised C-contiguous array."""
-    if not _mine.active:
+    arena = _mine.arena
+    if not arena.active:
         return np.empty(shape, dtype)
     dtype = np.dtype(dtype)
-    size = -(-math.prod(shape) * dtype.itemsize // _ALIGNMENT) * _ALIGNMENT
-    while _mine.block < len(_mine.blocks) and _mine.offset + size > len(_mine.blocks[_mine.block]):
-        _mine.block, _mine.offset = _mine.block + 1, 0
-    if _mine.block == len(_mine.blocks):
-        _mine.blocks.append(np.empty(max(size, _BLOCK), np.uint8))
-    out: NDArray[Any] = np.ndarray(shape, dtype, _mine.blocks[_mine.block], _mine.offset)
-    _mine.offset += size
-    return out
+    block, offset = arena.take(math.prod(shape) * dtype.itemsize)
+    return np.ndarray(shape, dtype, block, offset)
 
 
 @contextmanager
 def reused() -> Iterator[None]:
     """Take arrays from the thread's blocks, from their beginning; within another `reused` nothing changes."""
-    if _mine.active:
+    arena = _mine.arena
+    if arena.active:
         yield
         return
-    _mine.active, _mine.block, _mine.offset = True, 0, 0
+    arena.active, arena.block, arena.offset = True, 0, 0
     try:
         yield
     finally:
-        _mine.active = False
+        arena.active = False
 
 
 @contextmanager
 def scratch() -> Iterator[None]:
     """What is taken within is free again afterwards."""
-    block, offset = _mine.block, _mine.offset
+    arena = _mine.arena
+    block, offset = arena.block, arena.offset
     yield
-    _mine.block, _mine.offset = block, offset
+    arena.block, arena.offset = block, offset
 
 
 def release() -> None:
     """Give the thread's blocks back to the system."""
-    if not _mine.active:
-        _mine.blocks.clear()
+    arena = _mine.arena
+    if not arena.active:
+        arena.blocks.clear()

@@ -76,12 +76,12 @@ def apply_transpose(kernels: Kernels, saved: Revealed, dy: Array) -> Array:
         below = kernels.draw(site, Role.CONDITIONAL_BIAS, "gaussian", 1, k, d.dtype)[:, 0]
     else:
         below = np.zeros((len(g), k), d.dtype)
-    with memory.scratch():
-        z = None
-        if saved.root.weak.any():
-            z = kernels.draw(site, Role.CONDITIONAL, "gaussian", columns, m.fan_out, d.dtype)
-        dx = kernels.gaussian_transpose(saved.x, saved.root, saved.y, z, d, g, below, _gain(m), saved.offset)
-    return dx[:, known:]
+    given = saved.x, saved.root, saved.y
+    if not saved.root.weak.any():
+        return kernels.gaussian_transpose(*given, None, d, g, below, _gain(m), saved.offset)[:, known:]
+    with memory.scratch():  # the result lies in g
+        z = kernels.draw(site, Role.CONDITIONAL, "gaussian", columns, m.fan_out, d.dtype)
+        return kernels.gaussian_transpose(*given, z, d, g, below, _gain(m), saved.offset)[:, known:]
 
 
 def apply_fresh_transpose(kernels: Kernels, saved: Revealed, dy: Array) -> Array:

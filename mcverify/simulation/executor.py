@@ -9,12 +9,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from mcverify.kernels import memory
 from mcverify.network import Network
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]  # (replicates done, replicates in all)
 
-_CHUNK_BYTES = 4_000_000  # the tape of one chunk: about what a core's caches hold
+# The tape of one chunk, at most: about what a core's share of the last cache holds. With explicit weights the
+# time goes into the weights, and small chunks spread better over threads.
+_CHUNK_BYTES = {"explicit": 4_000_000, "conditional": 32_000_000}
+_LARGEST = {"explicit": 1024, "conditional": 512}
 
 
 def threads_available() -> int:
@@ -22,10 +26,10 @@ def threads_available() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def chunk_size(net: Network, columns: int, itemsize: int) -> int:
-    """Replicates per chunk: a function of the network and the number of columns alone."""
+def chunk_size(net: Network, columns: int, itemsize: int, engine: str = "explicit") -> int:
+    """Replicates per chunk: a function of the network, the engine's name and the number of columns alone."""
     units = sum(math.prod(shape) for shape in net.shapes)
-    return max(1, min(1024, _CHUNK_BYTES // (units * columns * itemsize)))
+    return max(1, min(_LARGEST[engine], _CHUNK_BYTES[engine] // (units * columns * itemsize)))
 
 
 def in_chunks(
@@ -38,8 +42,11 @@ def in_chunks(
     pieces = [(s, min(chunk, start + total - s)) for s in range(start, start + total, chunk)]
     workers = threads or threads_available()
     if workers == 1:
-        for s, n in pieces:
-            yield n, work(s, n)
+        try:
+            for s, n in pieces:
+                yield n, work(s, n)
+        finally:
+            memory.release()
         return
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[tuple[int, Future[T]]] = deque()

@@ -79,7 +79,7 @@ def sample(
     An interrupt (Ctrl-C) ends it with the replicates measured so far, if there are two; the moments' count
     says how many."""
     columns = len(plan.x) * (2 + plan.tangents)
-    chunk = chunk_size(plan.net, columns, plan.engine.dtype.itemsize)
+    chunk = chunk_size(plan.net, columns, plan.engine.dtype.itemsize, plan.engine.name)
 
     def work(first: int, number: int) -> dict[str, FloatArray]:
         # Overflow and NaN are counted and named in the result; a warning on a worker thread helps nobody.

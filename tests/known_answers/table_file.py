@@ -57,19 +57,17 @@ class Table:
     cases: Sequence[Case]
 
 
-def _computed(cases: Sequence[Case]) -> list[Row]:
-    """The rows of the cases as they read back from a file, telling the time each case takes."""
-    rows: list[Row] = []
-    for case in cases:
-        start = time.perf_counter()
-        rows += json.loads(json.dumps(case.rows()))
-        print(f"{case.label}: {time.perf_counter() - start:.1f} s", flush=True)
+def _computed(case: Case) -> list[Row]:
+    """The rows of one case as they read back from a file, telling the time they took."""
+    start = time.perf_counter()
+    rows = json.loads(json.dumps(case.rows()))
+    print(f"{case.label}: {time.perf_counter() - start:.1f} s", flush=True)
     return rows
 
 
 def write(table: Table, folder: Path) -> None:
     """Compute every row and write the file into folder."""
-    rows = _computed(table.cases)
+    rows = [row for case in table.cases for row in _computed(case)]
     document = {
         "description": table.description,
         "source": table.source(),
@@ -92,18 +90,31 @@ def _difference(row: Row, stored: list[Row]) -> str:
     return f"{same}\n" + "\n".join(f"  {k}: stored {old!r}, now {new!r}" for k, (old, new) in changed.items())
 
 
-def check(table: Table, every_row: bool) -> list[str]:
-    """What differs between the stored file and the table computed anew (its quick cases, or every one)."""
+def check(table: Table, every_row: bool) -> int:
+    """Compare the table computed anew (its quick cases, or every one) with the stored file; how many differences."""
     document = json.loads((FOLDER / table.file).read_text(encoding="utf-8"))
     stored = document["rows"]
-    rows = _computed([case for case in table.cases if every_row or case.quick])
-    differences = [_difference(row, stored) for row in rows if row not in stored]
-    if every_row and not differences and rows != stored:
-        differences.append("rows: the file holds rows that are no longer made, or another order of rows")
+    made: list[Row] = []
+    differences = 0
+
+    def tell(difference: str) -> None:
+        nonlocal differences
+        differences += 1
+        print(f"DIFFERS {difference}", flush=True)
+
+    for case in table.cases:
+        if every_row or case.quick:
+            rows = _computed(case)
+            made += rows
+            for row in rows:
+                if row not in stored:
+                    tell(_difference(row, stored))
+    if every_row and not differences and made != stored:
+        tell("rows: the file holds rows that are no longer made, or another order of rows")
     for key, words in (("description", table.description), ("format", table.format)):
         if document[key] != words:
-            differences.append(f"{key}: the words of the file are not those of the script")
-    print(f"{table.file}: {len(rows)} of {len(stored)} rows recomputed, {len(differences)} differences")
+            tell(f"{key}: the words of the file are not those of the script")
+    print(f"{table.file}: {len(made)} of {len(stored)} rows recomputed, {differences} differences")
     return differences
 
 
@@ -116,10 +127,6 @@ def main(table: Table) -> None:
     options = parser.parse_args()
     if options.all and not options.check:
         parser.error("--all goes with --check")
-    if not options.check:
-        write(table, options.out)
-        return
-    differences = check(table, options.all)
-    for difference in differences:
-        print(f"DIFFERS {difference}")
-    sys.exit(1 if differences else 0)
+    if options.check:
+        sys.exit(1 if check(table, options.all) else 0)
+    write(table, options.out)
