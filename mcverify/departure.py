@@ -25,7 +25,7 @@ def departure(report: Report, margin: float) -> str:
     if bent and not found:
         return f"As the widths grow, {' and '.join(_TOPICS[b] for b in bent)} do not tend to the limit's."
     if not own:
-        return "With a single map there is no layer to follow: see the table."
+        return "There is nothing that theory follows from layer to layer here: see the table."
     open_topics = [_TOPICS[t] for t, r in own.items() if r.verdict == "undecided"]
     rest = f" Undecided within the budget: {', '.join(open_topics)}." if open_topics else ""
     if found:

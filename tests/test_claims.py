@@ -225,6 +225,23 @@ def test_self_test_passes_on_shallow_networks_too(depth):
         assert result.verdict == "refuted", (depth, result.name, name, result.message)
 
 
+@pytest.mark.parametrize(
+    ("net", "x"),
+    [
+        (mv.mlp(4, [8, 8], "relu", 2.0), np.array([[0.0] * 4, [1.0] * 4])),  # a zero input
+        (mv.mlp(4, [8, 8], "tanh", 0.0), with_gram(GRAM, 4)),  # everything is zero
+        (mv.mlp(4, [16] * 3, "sign", 1.0), with_gram(GRAM, 4)),  # no gradients
+        (mv.mlp(4, [16] * 2, "tanh", 1e12), with_gram(GRAM, 4)),  # nothing fluctuates
+        (mv.mlp(4, [16] * 2, "tanh"), with_gram([[1e-30, 0], [0, 1e30]], 4)),
+    ],
+    ids=["zero input", "zero weights", "sign", "saturated", "scales"],
+)
+def test_degenerate_networks_get_a_sentence_and_no_false_verdict(net, x):
+    report = mv.verify(net, x, budget=1e8)
+    assert report.sentence
+    assert all(r.verdict != "refuted" for r in report.results if r.mark == "exact" or ".limit." in r.name)
+
+
 def test_one_layer_object_may_stand_twice():
     layer = mv.Dense(16, 16, 1.5, 0.1)
     net = mv.Network([layer, mv.Activation("tanh")] * 3)

@@ -25,7 +25,7 @@ Sizes = dict[int, int]  # width -> replicates
 DTYPE = "float32"  # of weights and activations; moments are in float64
 PILOT = 256
 LEAST = 1024  # replicates below which a mean is not yet taken as Gaussian
-_ROUNDING = 1e-6  # float32 activations: what their rounding may move a mean by, relative to it
+_ROUNDING = 1e-6  # float32 activations: what their rounding may move a mean of order one or more
 _SLACK = 1.3  # the pilot's standard errors are themselves uncertain
 
 
@@ -125,7 +125,7 @@ def estimate(claim: Claim, values: FloatArray) -> Estimate:
         jacobian = _jacobian(claim.combine, means, np.sqrt(np.diagonal(covariance)))
         se = np.sqrt(np.einsum("im,mn,in->i", jacobian, covariance, jacobian))
         value = claim.combine(means)
-        return Estimate(value, np.hypot(se, _ROUNDING * np.abs(value)), n)
+        return Estimate(value, np.hypot(se, _ROUNDING * np.maximum(1.0, np.abs(value))), n)
 
 
 def _jacobian(f: Callable[[FloatArray], FloatArray], at: FloatArray, step: FloatArray) -> FloatArray:
@@ -177,7 +177,7 @@ def plan(claim: Claim, pilot: dict[int, FloatArray], budget: float) -> Sizes:
     if claim.test == "ladder":
         widths = np.array(list(pilot), float)
         sd = np.array([np.max(estimate(claim, v).se) * np.sqrt(len(v)) for v in pilot.values()])
-        share = ladder.allocation(widths, np.maximum(sd, 1e-12), costs, claim.order)
+        share = ladder.allocation(widths, np.maximum(sd, 1e-6 * sd.max() + 1e-300), costs, claim.order)
         ratio = _ladder_ratio(claim, pilot, share, e, room)
     factor = _SLACK * ratio**2 * (1 if claim.test == "ladder" else PILOT)
     wanted = np.maximum(factor * share, LEAST)
@@ -194,7 +194,9 @@ def _ladder_ratio(
     sd = np.stack([estimate(claim, v).se * np.sqrt(len(v)) for v in pilot.values()])
     worst = 0.0
     for i in range(e.components):
-        weighted = design * (np.sqrt(share) / np.maximum(sd[:, i], 1e-300))[:, None]
-        se = float(np.sqrt(np.linalg.inv(weighted.T @ weighted)[0, 0]))
+        # One unit for a component's spreads: their sizes may be anything, their ratios decide.
+        unit = float(sd[:, i].max()) or 1.0
+        weighted = design * (np.sqrt(share) / np.maximum(sd[:, i] / unit, 1e-6))[:, None]
+        se = unit * float(np.sqrt(np.linalg.inv(weighted.T @ weighted)[0, 0]))
         worst = max(worst, confirmation_distance(e.components) * se / float(room[i]))
     return worst

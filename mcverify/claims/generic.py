@@ -108,7 +108,10 @@ _FOLLOWED: tuple[tuple[str, str, Read, Measure, Labels], ...] = (
 
 def _followed(x: FloatArray, net: Network) -> list[tuple[str, str, Read, Measure, Labels]]:
     deep, several = len(net.maps) > 1, len(x) > 1
-    return [row for row in _FOLLOWED if deep and (several or row[0] != "correlation")]
+    rows = [row for row in _FOLLOWED if deep and (several or row[0] != "correlation")]
+    p = propagate(net, x)
+    # Where theory gives zero or infinity (a zero input, φ′ = 0) there is no logarithm to follow.
+    return [row for row in rows if np.isfinite(row[2](p)).all()]
 
 
 def _followed_mutant(name: str, net: Network, margin: float) -> Mutant:

@@ -41,12 +41,16 @@ def fit(widths: FloatArray, y: FloatArray, se: FloatArray, order: int) -> Fit:
 
 
 def _one(design: FloatArray, y: FloatArray, se: FloatArray) -> tuple[float, float, float, float]:
-    weighted = design / se[:, None]
-    covariance = np.linalg.inv(weighted.T @ weighted)
-    coefficients = covariance @ (weighted.T @ (y / se))
-    chi2 = float((((y - design @ coefficients) / se) ** 2).sum())
-    p = float(chdtrc(len(y) - design.shape[1], chi2))
-    return coefficients[0], float(np.sqrt(covariance[0, 0])), coefficients[1], p
+    with np.errstate(all="ignore"):
+        weighted = design / se[:, None]
+        try:
+            covariance = np.linalg.inv(weighted.T @ weighted)
+        except np.linalg.LinAlgError:  # errors that are zero, infinite, or span more than a double holds
+            return np.nan, np.nan, np.nan, np.nan
+        coefficients = covariance @ (weighted.T @ (y / se))
+        chi2 = float((((y - design @ coefficients) / se) ** 2).sum())
+        p = float(chdtrc(len(y) - design.shape[1], chi2))
+        return coefficients[0], float(np.sqrt(covariance[0, 0])), coefficients[1], p
 
 
 def allocation(widths: FloatArray, sd: FloatArray, cost: FloatArray, order: int) -> FloatArray:

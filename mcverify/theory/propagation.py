@@ -32,15 +32,18 @@ class Prediction:
 
     @property
     def length_gains(self) -> FloatArray:
-        """log q^{l+1}/q^l, l = 1 … L − 1, the mean over inputs, (L − 1,)."""
+        """log q^{l+1}/q^l, l = 1 … L − 1, the mean over inputs, (L − 1,); not finite where a q is zero."""
         q = np.diagonal(self.q, axis1=1, axis2=2)
-        return np.asarray(np.log(q[1:] / q[:-1]).mean(axis=1))
+        with np.errstate(all="ignore"):
+            return np.asarray(np.log(q[1:] / q[:-1]).mean(axis=1))
 
     @property
     def gradient_gains(self) -> FloatArray:
-        """log of the gradient norm's gain from layer l + 1 to l, the mean over inputs, (L − 1,)."""
+        """log of the gradient norm's gain from layer l + 1 to l, the mean over inputs, (L − 1,); not finite where
+        gradients vanish."""
         g = np.diagonal(self.grad_gram, axis1=1, axis2=2)
-        return np.asarray(np.log(g[:-1] / g[1:]).mean(axis=1))
+        with np.errstate(all="ignore"):
+            return np.asarray(np.log(g[:-1] / g[1:]).mean(axis=1))
 
 
 def propagate(net: Network, x: FloatArray, cotangent: str | FloatArray = "independent") -> Prediction:
