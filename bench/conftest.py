@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,13 +20,21 @@ _run: dict[str, Any] = {"skipped": [], "load_before": machine.load(), "began": t
 
 
 @pytest.fixture
-def record(benchmark: Any) -> Callable[..., None]:
-    """Notes beside a benchmark what the report needs: subject, group, who, work in one call and its unit."""
+def record(benchmark: Any) -> Iterator[Callable[..., None]]:
+    """Notes beside a benchmark what the report needs: subject, group, who, work in one call and its unit.
+
+    Called just before the clock starts, so that it can add how many cores the process had from then on: less than
+    it could use, where other work took them."""
+    began: list[float] = []
 
     def note(subject: str, group: str, who: str, work: float, unit: str, **more: Any) -> None:
         benchmark.extra_info.update(subject=subject, group=group, who=who, work=work, unit=unit, **more)
+        began.extend((time.process_time(), time.perf_counter()))
 
-    return note
+    yield note
+    if began:
+        worked, passed = time.process_time() - began[0], time.perf_counter() - began[1]
+        benchmark.extra_info["cores_had"] = worked / passed
 
 
 @pytest.fixture

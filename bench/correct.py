@@ -43,7 +43,7 @@ def check(make: Callable[[Case], Runner], case: Case, networks: int) -> str:
 
 def check_normals(draw: Callable[[], Any], calls: int = 16) -> str:
     """Mean, variance and fourth moment of a generator's output."""
-    z = np.concatenate([np.array(draw(), np.float64).ravel() for _ in range(calls)])
+    z = np.concatenate([np.asarray(draw()).astype(np.float64).ravel() for _ in range(calls)])
     mean, variance, fourth = z.mean(), z.var(), (z**4).mean()
     found = f"mean {mean:+.4f}, variance {variance:.4f}, fourth moment {fourth:.3f}"
     tolerance = 6 / np.sqrt(z.size)

@@ -2,7 +2,8 @@
 
 A floor is the time that the work would take if one resource were all: numbers to generate ÷ the measured rate of
 normals, operations ÷ the measured rate of a float32 product, bytes ÷ the measured bandwidth of a copy. The largest
-of them is a computation's floor. The rates are benchmarks of their own in the same run (test_bench_floors.py).
+of them is a computation's floor. The rates are benchmarks of their own in the same run (test_bench_floors.py); of
+several products the fastest counts: NumPy's OpenBLAS does not know every processor, and then has half the speed.
 """
 
 from __future__ import annotations
@@ -34,13 +35,6 @@ def normals_everywhere() -> tuple[Callable[[], Any], float]:
             draw()
 
     return lambda: list(pool.map(some, range(CORES))), float(CORES * CALLS * NORMALS)
-
-
-def product() -> tuple[Callable[[], Any], float]:
-    """(function, operations in one call): NumPy's float32 product of square matrices, every core."""
-    a, b = np.random.default_rng(0).standard_normal((2, SIDE, SIDE)).astype(np.float32)
-    out = np.empty_like(a)
-    return lambda: np.matmul(a, b, out=out), 2.0 * SIDE**3
 
 
 def copy() -> tuple[Callable[[], Any], float]:

@@ -49,8 +49,8 @@ def engine(name: str) -> Engine:
 
 def grad_norm2(trace: Trace) -> Array:
     """‖∂E/∂h^l‖², (replicate, layer, input): the norms alone, as the peers compute them."""
-    deltas = [r.gy[:, 0] for r in trace.maps if r.gy is not None]
-    return np.stack([np.einsum("rbi,rbi->rb", d, d, dtype=np.float64) for d in deltas], axis=1)
+    squares = trace.plan.engine.kernels.squares
+    return np.stack([squares(r.gy[:, 0]) for r in trace.maps if r.gy is not None], axis=1)
 
 
 def runner(case: Case, engine_name: str) -> Runner:

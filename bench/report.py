@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,7 +47,7 @@ def write(data: Path, folder: Path) -> list[Path]:
     stem = f"{_slug(_cpu(results))}-{results.when[:10]}"
     folder.mkdir(parents=True, exist_ok=True)
     if data.parent != folder:
-        shutil.copy(data, folder / f"{stem}.json")
+        (folder / f"{stem}.json").write_text(results.without_rounds(), encoding="utf-8")
     title, facts, parts = "mcverify benchmarks", _facts(results), _sections(results)
     for part in parts:
         if part.svg:
@@ -134,22 +133,23 @@ def _target_row(o: Outcome) -> list[str]:
 
 
 def _floors(results: Results) -> Section | None:
-    names = {
-        "normals": "normals, float32, the fastest path, in cache",
-        "flops": "float32 product 2000 × 2000, NumPy",
-        "bytes": "copy of 256 MiB, bytes read and written",
-    }
-    found = results.of("floors")
+    found = [r for group in results.groups("floors") for r in results.of("floors", group)]
     if not found:
         return None
-    rows = [[names[r.who], f"{short(r.rate)} {r.unit}", _spread(r)] for r in found]
+    rows = [[r.who, f"{short(r.rate)} {r.unit}", _spread(r), _cores(r)] for r in found]
     text = [
         f"What the machine can do at most, on all {CORES} cores. A floor is the time that work would take if one of "
-        "these were all: numbers to generate ÷ the rate of normals, operations ÷ the rate of the product, bytes ÷ the "
-        "bandwidth; the largest counts. All rates here are those of the fastest round; “median” says by how much the "
-        "median round was slower."
+        "these were all: numbers to generate ÷ the rate of normals, operations ÷ the rate of the fastest product, "
+        "bytes ÷ the bandwidth; the largest counts. All rates here are those of the fastest round;"
+        " “median” says by how "
+        "much the median round was slower, “cores” how many cores the process had the use of, from warm-up to the last "
+        "round: fewer than it could use, where other work took them."
     ]
-    return Section("Floors", text, [("", Table(["resource", "rate", "median"], rows))])
+    return Section("Floors", text, [("", Table(["resource", "rate", "median", "cores"], rows))])
+
+
+def _cores(r: Result) -> str:
+    return f"{r.info['cores_had']:.2f}" if "cores_had" in r.info else ""
 
 
 def _spread(r: Result) -> str:
@@ -157,19 +157,19 @@ def _spread(r: Result) -> str:
 
 
 def _row(results: Results, r: Result, scale: float = 1.0) -> list[str]:
-    """who, rate, floor, time over floor, against the fastest peer, spread."""
+    """who, rate, floor, time over floor, against the fastest peer, spread, cores had."""
     least, peers = results.floor_of(r), results.peers(r.subject, r.group)
     bound = f"{short(r.work * scale / least.total)} ({least.largest})" if least else ""
     over = f"{r.best / least.total:.3g} ×" if least else ""
     ahead = f"{r.rate / peers[0].rate:,.3g} ×" if peers else ""
-    return [r.who, short(r.rate * scale), bound, over, ahead, _spread(r)]
+    return [r.who, short(r.rate * scale), bound, over, ahead, _spread(r), _cores(r)]
 
 
 def _normals(results: Results) -> Section | None:
     groups = results.groups("normals")
     if not groups:
         return None
-    head = ["generator", "normals/s", "floor (writing)", "time ÷ floor", "÷ fastest peer", "median"]
+    head = ["generator", "normals/s", "floor (writing)", "time ÷ floor", "÷ fastest peer", "median", "cores"]
     tables = []
     for group in groups:
         found = results.of("normals", group)
@@ -218,7 +218,7 @@ def _networks(results: Results, subject: str, title: str, text: list[str]) -> Se
     groups = results.groups(subject)
     if not groups:
         return None
-    head = ["who", "networks/s", "layers/s", "floor, layers/s", "time ÷ floor", "÷ fastest peer", "median"]
+    head = ["who", "networks/s", "layers/s", "floor, layers/s", "time ÷ floor", "÷ fastest peer", "median", "cores"]
     tables = []
     for group in groups:
         found = results.of(subject, group)
@@ -257,8 +257,9 @@ def _scaling(results: Results) -> Section | None:
     for r, memory in zip(found, s.memory, strict=True):
         least = results.floor_of(r)
         over = f"{r.best / least.total:.3g} ×" if least else ""
-        rows.append([f"{r.info['width']:,}", f"{1e3 / r.rate:.3g}", over, f"{memory / 2**20:,.0f}", _spread(r)])
-    head = ["width", "ms per network", "time ÷ floor", "peak memory, MiB", "median"]
+        row = [f"{r.info['width']:,}", f"{1e3 / r.rate:.3g}", over, f"{memory / 2**20:,.0f}"]
+        rows.append([*row, _spread(r), _cores(r)])
+    head = ["width", "ms per network", "time ÷ floor", "peak memory, MiB", "median", "cores"]
     text = [
         f"tanh, B = 2, 50 layers. Time per network ∝ n^{s.exponent:.3f}, fitted by least squares in logarithms to all "
         "widths. Memory is the peak of a process of its own, beyond what the program and a network of width 64 needed."

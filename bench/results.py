@@ -55,6 +55,9 @@ class Results:
 
     def __init__(self, path: Path) -> None:
         data = json.loads(path.read_text(encoding="utf-8"))
+        for b in data["benchmarks"]:
+            b["stats"].pop("data", None)
+        self._text = json.dumps(data, indent=1)
         self.run: dict[str, Any] = data["run"]
         self.machine: dict[str, Any] = data["machine_info"]
         self.commit: dict[str, Any] = data["commit_info"]
@@ -66,7 +69,11 @@ class Results:
                 head = {name: info.pop(name) for name in ("subject", "group", "who", "work", "unit")}
                 timed = {"best": stats["min"], "median": stats["median"], "rounds": stats["rounds"]}
                 self.all.append(Result(**head, **timed, info=info))
-        self.rates = {r.who: r.rate for r in self.of("floors")}
+        self.rates = {group: self.of("floors", group)[0].rate for group in self.groups("floors")}
+
+    def without_rounds(self) -> str:
+        """The file that was read, without the time of every single round."""
+        return self._text
 
     @property
     def path(self) -> str:

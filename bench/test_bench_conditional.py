@@ -23,7 +23,7 @@ def _record(record: Any, case: Case, who: str, networks: int, **more: Any) -> No
 
 @pytest.mark.parametrize("activation", VARIANCES)
 def test_mcverify(activation: str, benchmark: Any, record: Any) -> None:
-    case, networks = Case(activation, 2), 64 if QUICK else 4096
+    case, networks = Case(activation, 2), 64 if QUICK else 2048
     run = own.runner(case, "conditional")
     found = check(lambda c: own.runner(c, "conditional"), case, CHECKED)
     _record(record, case, "mcverify", networks, own=True, checked=found)
@@ -33,7 +33,7 @@ def test_mcverify(activation: str, benchmark: Any, record: Any) -> None:
 @pytest.mark.parametrize("activation", VARIANCES)
 def test_simulate(activation: str, benchmark: Any, record: Any) -> None:
     """The public function: q, metric, c, χ, lengths and gradient Grams, each with its standard error."""
-    case, networks = Case(activation, 2), 64 if QUICK else 4096
+    case, networks = Case(activation, 2), 64 if QUICK else 2048
     run = own.simulate(case, "conditional")
     _record(record, case, "mcverify.simulate, all it measures", networks, own=True)
     benchmark.pedantic(run, (networks,), rounds=3, warmup_rounds=1)

@@ -26,7 +26,7 @@ def _record(record: Any, case: Case, who: str, networks: int, **more: Any) -> No
 @pytest.mark.parametrize("activation", VARIANCES)
 @pytest.mark.parametrize("inputs", INPUTS)
 def test_mcverify(activation: str, inputs: int, benchmark: Any, record: Any) -> None:
-    case, networks = Case(activation, inputs), 32 if inputs == 2 else 4
+    case, networks = Case(activation, inputs), 16 if inputs == 2 else 4
     found = check(lambda c: own.runner(c, "explicit"), case, CHECKED[inputs])
     _record(record, case, "mcverify", networks, own=True, checked=found)
     benchmark.pedantic(own.runner(case, "explicit"), (networks,), rounds=4, warmup_rounds=1)

@@ -30,6 +30,13 @@ def normals(count: int, dtype: str) -> Callable[[], Any]:
     return lambda: draw(key).block_until_ready()
 
 
+def product(side: int) -> Callable[[], Any]:
+    """A function that multiplies two float32 matrices."""
+    a, b = jax.random.normal(jax.random.key(0), (2, side, side))
+    multiply = jax.jit(jnp.matmul)
+    return lambda: multiply(a, b).block_until_ready()
+
+
 def _phi(case: Case, h: Any) -> Any:
     return jnp.tanh(h) if case.activation == "tanh" else jnp.maximum(h, 0)
 

@@ -33,6 +33,13 @@ def normals(count: int, dtype: str) -> Callable[[], Any]:
     return lambda: rng.standard_normal(out=out, dtype=out.dtype.type)
 
 
+def product(side: int) -> Callable[[], Any]:
+    """A function that multiplies two float32 matrices."""
+    a, b = _generator(1).standard_normal((2, side, side), np.float32)
+    out = np.empty_like(a)
+    return lambda: np.matmul(a, b, out=out)
+
+
 def _phi(case: Case, h: Array, out: Array) -> Array:
     return np.tanh(h, out=out) if case.activation == "tanh" else np.maximum(h, 0, out=out)
 

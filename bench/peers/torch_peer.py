@@ -28,6 +28,13 @@ def normals(count: int, dtype: str) -> Callable[[], Any]:
     return lambda: out.normal_(generator=generator)
 
 
+def product(side: int) -> Callable[[], Any]:
+    """A function that multiplies two float32 matrices."""
+    a, b = torch.randn(2, side, side)
+    out = torch.empty(side, side)
+    return lambda: torch.mm(a, b, out=out)
+
+
 class _Worker:
     """One network after another in buffers of its own."""
 
