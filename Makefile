@@ -1,5 +1,7 @@
 # make verify   sets up .venv if need be, and runs the whole catalogue
 # make test     sets up .venv if need be, and passes the tests
+# make calibrate [ROWS="ladder/* power/*"]   measures what the verdicts promise, into reports/: about 40 minutes
+# make mutants  plants errors in the sources, one by one, and shows that the tests catch each (some ten minutes)
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -8,7 +10,7 @@ SEED   ?= 0
 # The extension's sources and the package's metadata decide whether the environment is current.
 SOURCES := setup.py pyproject.toml $(wildcard src_ext/*)
 
-.PHONY: verify test lint slow bench wheel clean
+.PHONY: verify test lint slow calibrate mutants bench wheel clean
 
 verify: $(VENV)/.installed
 	$(BIN)/mcverify verify --seed $(SEED)
@@ -24,6 +26,16 @@ lint: $(VENV)/.tested
 
 slow: $(VENV)/.tested
 	$(BIN)/python -m pytest -m slow
+
+# MUTANTS="c_tail_off_by_one ladder_weights" chooses some; JOBS is how many are tried at a time.
+JOBS ?= 2
+mutants: $(VENV)/.tested
+	$(BIN)/python tests/mutants/run.py --jobs $(JOBS) $(MUTANTS)
+
+# Rows by name or pattern, all by default; python -m tests.calibration --help says more.
+ROWS ?=
+calibrate: $(VENV)/.tested
+	$(BIN)/python -m tests.calibration $(foreach row,$(ROWS),'$(row)')
 
 # The peers that mcverify is measured against are optional: see bench/README.md.
 BENCH_PYTHON ?= $(BIN)/python

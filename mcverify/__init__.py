@@ -12,6 +12,8 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "mlp": "mcverify.network",
+    "cnn": "mcverify.network",
+    "Convolution": "mcverify.layers.convolution",
     "Network": "mcverify.network",
     "Dense": "mcverify.layers.dense",
     "Activation": "mcverify.layers.activation",
@@ -24,12 +26,15 @@ _WHERE = {
     "predict": "mcverify.theory.predict",
     "simulate": "mcverify.simulation.simulate",
     "verify": "mcverify.verification",
+    "check": "mcverify.checking",
+    "check_sampler": "mcverify.samplers.check",
     "InputError": "mcverify.errors",
     "Unpredictable": "mcverify.errors",
 }
 
 __all__ = [
     "Activation",
+    "Convolution",
     "Dense",
     "Dropout",
     "InputError",
@@ -37,6 +42,9 @@ __all__ = [
     "Unpredictable",
     "__version__",
     "activation",
+    "check",
+    "check_sampler",
+    "cnn",
     "critical_sigma_w2",
     "custom_activation",
     "load",
@@ -49,12 +57,15 @@ __all__ = [
 
 if TYPE_CHECKING:
     from mcverify.activations import activation, custom_activation
+    from mcverify.checking import check
     from mcverify.errors import InputError, Unpredictable
     from mcverify.layers.activation import Activation
+    from mcverify.layers.convolution import Convolution
     from mcverify.layers.dense import Dense
     from mcverify.layers.dropout import Dropout
-    from mcverify.network import Network, mlp
+    from mcverify.network import Network, cnn, mlp
     from mcverify.network_file import load
+    from mcverify.samplers.check import check_sampler
     from mcverify.simulation.simulate import simulate
     from mcverify.theory.phase import critical_sigma_w2, phase
     from mcverify.theory.predict import predict
@@ -64,6 +75,8 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name in _WHERE:
         return getattr(import_module(_WHERE[name]), name)
+    if name in ("baselines", "strategies"):  # modules; strategies needs hypothesis, so they stay out of __all__
+        return import_module(f"mcverify.{name}")
     raise AttributeError(f"module 'mcverify' has no attribute {name!r}")
 
 

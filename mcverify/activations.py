@@ -14,7 +14,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -437,7 +437,7 @@ def _usage() -> tuple[str, ...]:
 _SPEC = re.compile(r"\s*([A-Za-z_]\w*)\s*(?:\(([^()]*)\))?\s*")
 
 
-@lru_cache(maxsize=256)
+@cache  # without limit: what compares by identity must stay the one object of its spec
 def _parse(spec: str) -> Activation:
     match = _SPEC.fullmatch(spec)
     name = match.group(1) if match else spec

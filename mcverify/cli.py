@@ -5,9 +5,10 @@ Exit codes: 0 every verdict as expected · 1 something refuted · 2 unusable inp
 
 from __future__ import annotations
 
+import errno
 import json
-import os
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,17 @@ from mcverify import __version__
 from mcverify.errors import InputError, Unpredictable
 
 if TYPE_CHECKING:
+    from mcverify.claims.claim import Claim
     from mcverify.network_file import NetworkFile
 
 
 class _Group(click.Group):
-    """Turns unusable input into one line and exit code 2, and an interrupt into exit code 130."""
+    """Turns unusable input, and output that cannot be written, into one line and exit code 2, and an interrupt into
+    exit code 130."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        if isinstance(sys.stdout, TextIOWrapper):  # a terminal without σ shows ?, and keeps the verdict
+            sys.stdout.reconfigure(errors="replace")
         try:
             return super().invoke(ctx)
         except InputError as error:
@@ -38,14 +43,25 @@ class _Group(click.Group):
         except BrokenPipeError:
             sys.stderr.close()
             sys.exit(141)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG):
+                raise
+            click.echo(f"mcverify: the output cannot be written: {error.strerror}", err=True)
+            sys.exit(2)
 
 
 def _console(stderr: bool = False) -> Any:
     """The terminal, or a page wide enough for every column where the output is a file or a pipe."""
     from rich.console import Console
 
-    console = Console(stderr=stderr)
-    return console if console.is_terminal else Console(stderr=stderr, width=140)
+    class Plain(Console):
+        """Names may hold brackets, which are no markup; and who stops reading has refuted nothing."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    console = Plain(stderr=stderr, markup=False)
+    return console if console.is_terminal else Plain(stderr=stderr, width=140, markup=False)
 
 
 def _seed(_: click.Context, __: click.Parameter, value: str) -> int:
@@ -54,7 +70,7 @@ def _seed(_: click.Context, __: click.Parameter, value: str) -> int:
         import secrets
 
         return secrets.randbits(63)
-    if not value.isdigit() or int(value) >= 2**64:
+    if not (value.isascii() and value.isdigit()) or len(value) > 20 or int(value) >= 2**64:
         raise InputError("--seed", value, "must be a whole number from 0 to 2**64 - 1, or 'random'")
     return int(value)
 
@@ -76,39 +92,50 @@ def main() -> None:
 @seed_option
 @click.option("--alpha", type=float, default=1e-3, show_default=True,
               help="Chance that the whole run refutes anything true, before confirmation.")  # fmt: skip
-@click.option("--budget", type=float, default=4.0, show_default=True,
-              help="Work per claim, in 10^9 generated weights; about two seconds each on two cores.")  # fmt: skip
+@click.option("--budget", metavar="90s|20000", default=None,
+              help="Seconds for the run (90s, 2m), or networks for each claim [about 2 s a claim].")  # fmt: skip
 @backend_option
 @threads_option
 @click.option("--report", "directory", type=click.Path(file_okay=False, path_type=Path), default="mcverify-report",
               show_default=True, help="Folder for report.html.")  # fmt: skip
 @click.option("--self-test", "self_test", is_flag=True,
-              help="Run the claims' planted errors instead: every one must be refuted.")  # fmt: skip
+              help="Plant errors instead: every one must be refuted, every equivalent simulation confirmed; "
+                   "and find the smallest error that each claim catches.")  # fmt: skip
+@click.option("--replay", type=click.Path(dir_okay=False, path_type=Path), metavar="REPORT.json",
+              help="Repeat a run to the bit, also one that the clock cut.")  # fmt: skip
 @json_option
 def verify(
-    what: tuple[str, ...], seed: int, alpha: float, budget: float, backend: str, threads: int | None,
-    directory: Path, self_test: bool, as_json: bool,
+    what: tuple[str, ...], seed: int, alpha: float, budget: str | None, backend: str, threads: int | None,
+    directory: Path, self_test: bool, replay: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Verify the whole catalogue, the claims that match a pattern, or your own network."""
     if self_test:
         if as_json:
             raise InputError("--json", True, "does not go with --self-test")
         _self_test(what, seed, budget, backend, threads)
-    _writable(directory)
+    from mcverify.claims.plan import Budget, parse_budget
     from mcverify.network_file import DEFAULT_MARGIN
     from mcverify.report import html, prediction, terminal
+    from mcverify.validate import writable
     from mcverify.verification import verify as run
 
+    writable("--report", directory)  # refused before the run, not after it
     console = _console(stderr=as_json)
     given = _network_file(what)
+    spend, looks = Budget() if budget is None else parse_budget(budget), None
+    if replay is not None:
+        from mcverify.report.replay import read
+
+        again = read(replay, None if given is None else given.net)
+        what, seed, alpha, spend, looks = again.what or what, again.seed, again.alpha, again.budget, again.looks
     with terminal.LiveRun(console) as live:
         report = run(
             what if given is None else given.net,
             None if given is None else given.x,
             margin=DEFAULT_MARGIN if given is None else given.margin,
-            rng=seed, alpha=alpha, budget=budget * 1e9, backend=backend, threads=threads, listener=live,
+            rng=seed, alpha=alpha, budget=spend, backend=backend, threads=threads, looks=looks, listener=live,
         )  # fmt: skip
-    page = html.write(report, directory) if report.results else "none, since nothing was measured"
+        page = html.write(report, directory) if report.results else "none, since nothing was measured"
     if as_json:
         click.echo(json.dumps(prediction.finite(report.to_dict()), indent=2))
     else:
@@ -117,33 +144,29 @@ def verify(
     sys.exit(report.exit_code)
 
 
-def _self_test(what: tuple[str, ...], seed: int, budget: float, backend: str, threads: int | None) -> None:
-    """Exit 0 when every planted error is refuted, 1 when one is not, 3 when the run was cut short."""
-    from mcverify.claims.catalogue import select
-    from mcverify.claims.generic import generic_claims
+def _self_test(what: tuple[str, ...], seed: int, budget: str | None, backend: str, threads: int | None) -> None:
+    """Exit 0 when every verdict is the expected one, 1 when one is not, 3 when the run was cut short."""
+    from mcverify.claims.plan import Budget, parse_budget
     from mcverify.report import terminal
-    from mcverify.validate import positive
-    from mcverify.verification import self_test
+    from mcverify.self_test import count, self_test, sensitivities
 
-    positive("--budget", budget)
-    given = _network_file(what)
-    claims = select(what) if given is None else generic_claims(given.net, given.x, given.margin, budget * 1e9)
+    spend = Budget() if budget is None else parse_budget(budget)
+    if spend.seconds is not None:
+        raise InputError("--budget", budget, "with --self-test must be networks for each claim, not seconds")
+    claims = _claims(what, spend.work)
     console = _console()
     with terminal.LiveRun(console) as live:
-        found = self_test(claims, seed=seed, budget=budget * 1e9, backend=backend, threads=threads, listener=live)
-    terminal.show_self_test(found, console)
-    if any(r.verdict != "refuted" for _, r in found):
+        done = self_test(claims, seed=seed, budget=spend, backend=backend, threads=threads, listener=live)
+        complete = len(done) == count(claims)
+        found = (
+            sensitivities(claims, seed=seed, budget=spend, backend=backend, threads=threads, listener=live)
+            if complete
+            else []
+        )
+    terminal.show_self_test(done, found, console, planned=count(claims))
+    if not all(t.passed for t in done):
         sys.exit(1)
-    sys.exit(0 if len(found) == sum(len(c.mutants) for c in claims) else 3)
-
-
-def _writable(directory: Path) -> None:
-    """Refuse a report folder that cannot be written before the run, not after it."""
-    there = directory.resolve()
-    while not there.exists():
-        there = there.parent
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise InputError("--report", str(directory), "must be a folder that can be written")
+    sys.exit(0 if complete else 3)
 
 
 def _network_file(what: tuple[str, ...]) -> NetworkFile | None:
@@ -154,6 +177,18 @@ def _network_file(what: tuple[str, ...]) -> NetworkFile | None:
     if files and len(what) > 1:
         raise InputError("verify", " ".join(what), "takes one NET.toml, or claim patterns, not both")
     return read(files[0]) if files else None
+
+
+def _claims(what: tuple[str, ...], work: float) -> list[Claim]:
+    """The catalogue's claims, or those that follow for a network file; work: that one claim's ladder may cost."""
+    from mcverify.claims.catalogue import select
+    from mcverify.claims.generic import generic_claims
+    from mcverify.inputs import checked
+
+    given = _network_file(what)
+    if given is None:
+        return select(what)
+    return generic_claims(given.net, checked(given.x, given.net.input_shape), given.margin, work)
 
 
 @main.command()
@@ -247,3 +282,80 @@ def claims(pattern: tuple[str, ...], as_json: bool) -> None:
         return
     for c in chosen:
         click.echo(f"{c.name}  [{c.mark}]\n  {c.statement}\n  {c.source}")
+
+
+folder_option = click.option("--folder", type=click.Path(file_okay=False, path_type=Path), default="baselines",
+                             show_default=True, help="Folder of the baselines, a file a claim.")  # fmt: skip
+
+
+@main.group()
+def baseline() -> None:
+    """Keep what the claims measure, and tell when it moves."""
+
+
+@baseline.command()
+@click.argument("what", nargs=-1, metavar="[NET.toml | CLAIM-PATTERN ...]")
+@folder_option
+@click.option("--samples", type=int, default=1024, show_default=True, help="Networks of each width.")
+@seed_option
+@click.option("--budget", metavar="20000|4e9w", default=None, help="Of the theory checks, as of `verify`.")
+@backend_option
+@threads_option
+def record(
+    what: tuple[str, ...], folder: Path, samples: int, seed: int, budget: str | None, backend: str,
+    threads: int | None,
+) -> None:  # fmt: skip
+    """Check claims against theory, and store what their networks measure."""
+    from mcverify.baselines import record as run
+    from mcverify.claims.plan import Budget, parse_budget
+    from mcverify.report import baseline as report
+    from mcverify.report import terminal
+
+    spend, console = Budget() if budget is None else parse_budget(budget), _console()
+    with terminal.LiveRun(console) as live:
+        done = run(
+            _claims(what, Budget().work), folder, samples=samples, seed=seed, budget=spend, backend=backend,
+            threads=threads, listener=live,
+        )  # fmt: skip
+    report.show_recorded(done, folder, console)
+    sys.exit(done.exit_code)
+
+
+@baseline.command()
+@click.argument("what", nargs=-1, metavar="[NET.toml | CLAIM-PATTERN ...]")
+@folder_option
+@click.option("--seed", callback=lambda ctx, at, value: None if value is None else _seed(ctx, at, value),
+              metavar="N|random", help="Another seed than the baselines' own.")  # fmt: skip
+@click.option("--samples", type=int, help="Networks of each width [as recorded].")
+@click.option("--alpha", type=float, default=1e-3, show_default=True,
+              help="Chance that the comparison refutes what has not changed.")  # fmt: skip
+@click.option("--ulps", type=float, default=0.0, show_default=True,
+              help="What may move where a recording is repeated, in ulps of the sampled dtype.")  # fmt: skip
+@click.option("--update", "renew", is_flag=True, help="Record again what is refuted, if theory holds for it.")
+@backend_option
+@threads_option
+@json_option
+def compare(
+    what: tuple[str, ...], folder: Path, seed: int | None, samples: int | None, alpha: float, ulps: float, renew: bool,
+    backend: str, threads: int | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Sample again, and compare with the baselines; without claims, with all that the folder holds."""
+    from mcverify import baselines
+    from mcverify.claims.plan import Budget
+    from mcverify.report import baseline as report
+    from mcverify.report import prediction, terminal
+
+    console = _console(stderr=as_json)
+    claims = _claims(what, Budget().work) if what else baselines.stored_claims(folder)
+    with terminal.counting(console, "claims compared") as progress:
+        found = baselines.compare(
+            claims, folder, seed=seed, samples=samples, alpha=alpha, ulps=ulps, backend=backend, threads=threads,
+            progress=progress,
+        )  # fmt: skip
+    if renew and not found.interrupted:
+        found = baselines.update(found, claims, folder, backend=backend, threads=threads)
+    if as_json:
+        click.echo(json.dumps(prediction.finite(found.to_dict()), indent=2))
+    else:
+        report.show(found, console)
+    sys.exit(found.exit_code)

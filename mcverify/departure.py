@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from mcverify.verdict import Report
 
 _TOPICS = {"length": "lengths", "gradient": "gradient norms", "correlation": "correlations"}
@@ -20,7 +22,8 @@ def departure(report: Report, margin: float) -> str:
             beyond = [(label, e - p) for label, e, se, p, m in rows if abs(e - p) - m > 3 * se]
             if beyond:
                 label, gap = beyond[0]
-                found.append((int(label.split()[1]), f"{label} ({_TOPICS[topic]} off by {gap:+.2%}{_unit(topic)})"))
+                gain = gap if topic == "correlation" else math.expm1(gap)  # lengths and gradients as logarithms
+                found.append((int(label.split()[1]), f"{label} ({_TOPICS[topic]} off by {gain:+.2%}{_unit(topic)})"))
     bent = [r.name.rpartition(".")[2] for r in report.results if ".limit." in r.name and r.verdict == "refuted"]
     if bent and not found:
         return f"As the widths grow, {' and '.join(_TOPICS[b] for b in bent)} do not tend to the limit's."

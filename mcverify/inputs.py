@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -13,20 +14,27 @@ from mcverify.validate import count
 FloatArray = NDArray[np.float64]
 
 
-def checked(x: ArrayLike, input_dim: int) -> FloatArray:
-    """x as a float64 array (input, input_dim). Raises InputError where it is not finite or not that shape."""
+def checked(x: ArrayLike, shape: tuple[int, ...]) -> FloatArray:
+    """x, given as (input, n_0) or with positions as (input, channels, *positions), as a float64 array
+    (input, *positions, n_0). shape: that of one input, (*positions, n_0).
+
+    Raises InputError where x is not finite or not that shape."""
+    wanted = (shape[-1], *shape[:-1])
+    told = ", ".join(map(str, ("inputs", *wanted)))
     try:
         if np.iscomplexobj(x):
             raise TypeError
         array = np.asarray(x, dtype=np.float64)
     except (TypeError, ValueError):
-        raise InputError("x", type(x).__name__, f"must be an array of numbers, (inputs, {input_dim})") from None
-    if array.ndim != 2 or array.shape[0] < 1 or array.shape[1] != input_dim:
-        raise InputError("x", f"shape {array.shape}", f"must have shape (inputs, {input_dim}), at least one input")
+        raise InputError("x", type(x).__name__, f"must be an array of numbers, ({told})") from None
+    if array.ndim != len(shape) + 1 or array.shape[0] < 1 or array.shape[1:] != wanted:
+        order = "; channels come before positions" if array.shape[1:] == shape != wanted else ""
+        allowed = f"must have shape ({told}), at least one input{order}"
+        raise InputError("x", f"shape {array.shape}", allowed)
     if not np.isfinite(array).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise InputError(f"x{list(where)}", float(array[where]), "must be finite")
-    return array
+    return np.ascontiguousarray(np.moveaxis(array, 1, -1))
 
 
 def with_gram(gram: ArrayLike, input_dim: int) -> FloatArray:
@@ -76,9 +84,11 @@ def digits(inputs: int) -> FloatArray:
     return np.asarray(x / np.sqrt((x**2).mean(axis=1, keepdims=True)))
 
 
-def checked_cotangent(cotangent: str | ArrayLike, inputs: int, width: int) -> str | FloatArray:
-    """ "independent", "shared", or an array (input, n_L). Raises InputError for anything else."""
-    allowed = f"must be 'independent', 'shared' or a finite array (inputs, n_L) = ({inputs}, {width})"
+def checked_cotangent(cotangent: str | ArrayLike, inputs: int, shape: tuple[int, ...]) -> str | FloatArray:
+    """ "independent", "shared", or an array (input, *positions, n_L). shape: that of the output, (*positions, n_L).
+
+    Raises InputError for anything else."""
+    allowed = f"must be 'independent', 'shared' or a finite array of shape {(inputs, *shape)}"
     if isinstance(cotangent, str):
         if cotangent not in ("independent", "shared"):
             raise InputError("cotangent", cotangent, allowed)
@@ -87,11 +97,13 @@ def checked_cotangent(cotangent: str | ArrayLike, inputs: int, width: int) -> st
         v = np.asarray(cotangent, dtype=np.float64)
     except (TypeError, ValueError):
         raise InputError("cotangent", type(cotangent).__name__, allowed) from None
-    if v.shape != (inputs, width) or not np.isfinite(v).all():
+    if v.shape != (inputs, *shape) or not np.isfinite(v).all():
         raise InputError("cotangent", f"array of shape {v.shape}", allowed)
     return v
 
 
-def default_inputs(input_dim: int) -> FloatArray:
-    """Two inputs of unit length and correlation ½; one where there is but one dimension."""
-    return with_gram([[1.0, 0.5], [0.5, 1.0]] if input_dim > 1 else [[1.0]], input_dim)
+def default_inputs(shape: tuple[int, ...]) -> FloatArray:
+    """Two inputs (2, *positions, n_0) of unit length and correlation ½; one where there is but one dimension."""
+    dimensions = math.prod(shape)
+    x = with_gram([[1.0, 0.5], [0.5, 1.0]] if dimensions > 1 else [[1.0]], dimensions)
+    return x.reshape(-1, *shape)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -13,9 +14,11 @@ from numpy.typing import NDArray
 from mcverify.activations import Activation as Phi
 from mcverify.errors import InputError, Unpredictable
 from mcverify.layers.activation import Activation
+from mcverify.layers.convolution import Convolution
 from mcverify.layers.dense import Dense
 from mcverify.layers.dropout import Dropout
 from mcverify.layers.layer import Layer
+from mcverify.random_map.engine import Map
 from mcverify.validate import between, count
 
 
@@ -34,24 +37,38 @@ class Network:
         for i, layer in enumerate(self.layers):
             if not isinstance(layer, Layer):
                 raise InputError(f"layers[{i}]", layer, "must be a layer, such as Dense or Activation")
-        if not self.layers or not isinstance(self.layers[0], Dense):
-            raise InputError("layers", [type(v).__name__ for v in self.layers][:3], "must begin with a Dense layer")
+        if not self.layers or self.layers[0].random_map is None:
+            kinds = [type(v).__name__ for v in self.layers][:3]
+            raise InputError("layers", kinds, "must begin with a random map: Dense or Convolution")
         self._fit()
 
     @property
+    def input_shape(self) -> tuple[int, ...]:
+        """(*positions, n_0) of one input."""
+        shape = self.layers[0].in_shape
+        assert shape is not None
+        return shape
+
+    @property
     def input_dim(self) -> int:
-        """n_0."""
-        first = self.layers[0]
-        assert isinstance(first, Dense)
-        return first.fan_in
+        """n_0: the units, or channels, of one input."""
+        return self.input_shape[-1]
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
         """The signal's shape at every boundary: before the first layer, and after each."""
         return self._fit()
 
+    def __repr__(self) -> str:
+        """The call that makes it, to be pasted after `from mcverify import *`."""
+        return _mlp_call(self) or f"Network([{', '.join(map(_layer_call, self.layers))}], name={self.name!r})"
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """IPython's protocol, which Hypothesis asks before it writes out a dataclass field by field."""
+        printer.text(repr(self))
+
     def _fit(self) -> list[tuple[int, ...]]:
-        shapes: list[tuple[int, ...]] = [(self.input_dim,)]
+        shapes: list[tuple[int, ...]] = [self.input_shape]
         for layer in self.layers:
             shapes.append(layer.shape(shapes[-1]))
         return shapes
@@ -59,18 +76,18 @@ class Network:
     @property
     def maps(self) -> list[int]:
         """Where the random maps stand in `layers`: map l − 1 gives the pre-activation h^l."""
-        return [i for i, layer in enumerate(self.layers) if isinstance(layer, Dense)]
+        return [i for i, layer in enumerate(self.layers) if layer.random_map is not None]
 
     @property
     def widths(self) -> list[int]:
         """n_1 … n_L, the units of each pre-activation."""
-        return [self.dense(i).fan_out for i in self.maps]
+        return [self.random_map(i).fan_out for i in self.maps]
 
-    def dense(self, i: int) -> Dense:
-        """The dense layer at position i of `layers`."""
-        layer = self.layers[i]
-        assert isinstance(layer, Dense)
-        return layer
+    def random_map(self, i: int) -> Map:
+        """The random map of the layer at position i of `layers`."""
+        found = self.layers[i].random_map
+        assert found is not None
+        return found
 
     @property
     def end(self) -> int:
@@ -91,7 +108,7 @@ class Network:
             between = self.layers[here + 1 : above]
             phi = between[0].phi if between and isinstance(between[0], Activation) else None
             masks = between[phi is not None :]
-            gain = self.dense(here if above is None else above).sigma_w2
+            gain = self.random_map(here if above is None else above).sigma_w2
             for layer in masks:
                 if not isinstance(layer, Dropout):
                     names = ", ".join(type(v).__name__.lower() for v in between)
@@ -110,14 +127,7 @@ class Network:
     def scaled(self, factor: int) -> Network:
         """The network with every hidden and output width multiplied by `factor`; n_0 stays."""
         count("factor", factor)
-
-        def widen(i: int, layer: Layer) -> Layer:
-            if not isinstance(layer, Dense):
-                return layer
-            fan_in = layer.fan_in if i == 0 else layer.fan_in * factor
-            return replace(layer, fan_in=fan_in, fan_out=layer.fan_out * factor)
-
-        return self.map_layers(widen)
+        return self.map_layers(lambda i, layer: layer.widened(factor, first=i == 0))
 
 
 def mlp(
@@ -160,6 +170,65 @@ def mlp(
     return Network(layers, name)
 
 
+def cnn(
+    input_shape: Sequence[int],
+    channels: Sequence[int],
+    activation: str | Phi,
+    sigma_w2: float = 1.0,
+    sigma_b2: float = 0.0,
+    weights: str = "gaussian",
+    *,
+    kernel_size: int | Sequence[int] = 3,
+    padding: str = "circular",
+    name: str = "cnn",
+) -> Network:
+    """A convolutional network of stride one: each number of channels is a convolution followed by the activation.
+
+    input_shape: (channels, length) or (channels, height, width); kernel_size: taps, for all axes or for each.
+    sigma_w2 / (taps · channels in) is the variance of a weight, sigma_b2 that of a bias; see Convolution.
+    Raises InputError naming the field.
+    """
+    if not isinstance(input_shape, Sequence) or not 2 <= len(input_shape) <= 3:
+        raise InputError("input_shape", input_shape, "must be [channels, length] or [channels, height, width]")
+    if isinstance(channels, str) or not isinstance(channels, Sequence) or not len(channels):
+        raise InputError("channels", channels, "must be a list of at least one number of channels")
+    first, *size = input_shape
+    kernel = tuple(kernel_size) if isinstance(kernel_size, Sequence) else (kernel_size,)
+    layers: list[Layer] = []
+    for channels_in, channels_out in pairwise([first, *channels]):
+        layer = Convolution(
+            tuple(size), channels_in, channels_out, kernel, sigma_w2, sigma_b2, weights, padding
+        )  # fmt: skip
+        layers += [layer, Activation(activation)]
+    return Network(layers, name)
+
+
+def _layer_call(layer: Layer) -> str:
+    """The call that makes a layer; an activation of the user's own stands under its name."""
+    return f"Activation({layer.phi.name!r})" if isinstance(layer, Activation) else repr(layer)
+
+
+def _mlp_call(net: Network) -> str:
+    """`mlp(4, [8, 8], 'relu', sigma_w2=2.0)`: the options that are not the default; "" where mlp does not make it."""
+    if any(not isinstance(v, Dense | Activation | Dropout) for v in net.layers):
+        return ""
+    first, phis = net.random_map(0), [v.phi for v in net.layers if isinstance(v, Activation)]
+    masks = [v.keep for v in net.layers if isinstance(v, Dropout)]
+    linear_end = len(net.maps) > 1 and isinstance(net.layers[-1], Dense)
+    sizes, readout = (net.widths[:-1], net.widths[-1]) if linear_end else (net.widths, None)
+    if not phis:
+        return ""
+    options = {
+        "sigma_w2": first.sigma_w2, "sigma_b2": first.sigma_b2, "weights": first.law,
+        "keep": masks[0] if masks else 1.0, "readout": readout, "name": net.name,
+    }  # fmt: skip
+    if mlp(net.input_dim, sizes, phis[0], **options).layers != net.layers:  # type: ignore[arg-type]
+        return ""
+    default = {k: v.default for k, v in inspect.signature(mlp).parameters.items()}
+    told = "".join(f", {k}={v!r}" for k, v in options.items() if v != default[k])
+    return f"mlp({net.input_dim}, {sizes}, {phis[0].name!r}{told})"
+
+
 def describe(net: Network) -> str:
     """The network on one line, equal neighbours counted: `64 → 8 × (dense 256 …, tanh)`."""
     blocks: list[list[Any]] = []
@@ -167,16 +236,23 @@ def describe(net: Network) -> str:
         if isinstance(layer, Dense):
             parts = [f"dense {layer.fan_out}", f"σ_w²={layer.sigma_w2:g} σ_b²={layer.sigma_b2:g} {layer.weights}"]
             text = " ".join(parts)
+        elif isinstance(layer, Convolution):
+            taps, law = (
+                "×".join(map(str, layer.kernel)),
+                f"σ_w²={layer.sigma_w2:g} σ_b²={layer.sigma_b2:g} {layer.weights}",
+            )
+            text = f"conv {taps} {layer.channels_out} {law} {layer.padding}"
         elif isinstance(layer, Activation):
             text = layer.phi.name
         else:
             text = f"dropout keep {layer.keep:g}" if isinstance(layer, Dropout) else type(layer).__name__.lower()
-        if isinstance(layer, Dense) or not blocks:
+        if layer.random_map is not None or not blocks:
             blocks.append([text])
         else:
             blocks[-1].append(text)
     texts = ["(" + ", ".join(block) + ")" for block in blocks]
-    return f"{net.input_dim} → " + " → ".join(_repeats(texts))
+    given = "×".join(map(str, (net.input_dim, *net.input_shape[:-1])))
+    return f"{given} → " + " → ".join(_repeats(texts))
 
 
 def _repeats(texts: list[str]) -> list[str]:

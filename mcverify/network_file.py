@@ -12,6 +12,7 @@ sigma_b2 = 0.05                 phi = "tanh"              margin = 0.005
 from __future__ import annotations
 
 import inspect
+import math
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -24,22 +25,34 @@ from numpy.typing import NDArray
 from mcverify import inputs
 from mcverify.errors import InputError, nearest
 from mcverify.layers.activation import Activation
+from mcverify.layers.convolution import Convolution
 from mcverify.layers.dense import Dense
 from mcverify.layers.dropout import Dropout
 from mcverify.layers.layer import Layer
-from mcverify.network import Network, mlp
+from mcverify.network import Network, cnn, mlp
 from mcverify.validate import between, count
 
 FloatArray = NDArray[np.float64]
 Table = dict[str, Any]
 
-LAYERS: dict[str, Callable[..., Layer]] = {"dense": Dense, "activation": Activation, "dropout": Dropout}
+LAYERS: dict[str, Callable[..., Layer]] = {
+    "dense": Dense,
+    "convolution": Convolution,
+    "activation": Activation,
+    "dropout": Dropout,
+}
+# By name: the constructor, and what `depth` repeats: (one width, list of widths).
+ARCHITECTURES: dict[str, tuple[Callable[..., Network], str, str]] = {
+    "mlp": (mlp, "width", "widths"),
+    "cnn": (cnn, "channel", "channels"),
+}
 DEFAULT_MARGIN = 0.005
 
 
 @dataclass(frozen=True)
 class NetworkFile:
-    """What a file says: the network, its inputs (input, n_0), and the margin in per-layer gain."""
+    """What a file says: the network, its inputs (input, n_0) or (input, channels, *positions), and the margin in
+    per-layer gain."""
 
     net: Network
     x: FloatArray
@@ -79,7 +92,7 @@ def parse(document: Table, name: str = "network") -> NetworkFile:
     _keys("verify", verify, ["margin"])
     margin = verify.get("margin", DEFAULT_MARGIN)
     between("verify.margin", margin, 0.0, 1.0, open_low=True)
-    return NetworkFile(net, _inputs(document.get("inputs", {}), net.input_dim), float(margin))
+    return NetworkFile(net, _inputs(document.get("inputs", {}), net.input_shape), float(margin))
 
 
 def _table(where: str, value: Any) -> Table:
@@ -104,18 +117,20 @@ def _required(where: str, table: Table, keys: list[str]) -> None:
 def _constructed(table: Any, name: str) -> Network:
     table = dict(_table("network", table))
     kind = table.pop("architecture", "mlp")
-    if kind != "mlp":
-        raise InputError("network.architecture", kind, f"allowed: mlp{nearest(str(kind), ['mlp'])}")
-    known = [p for p in inspect.signature(mlp).parameters if p != "name"]
-    _keys("network", table, ["architecture", *known, "width", "depth"])
-    if "width" in table or "depth" in table:
-        if "widths" in table:
-            raise InputError("network.widths", table["widths"], "give either widths, or width and depth")
-        _required("network", table, ["width", "depth"])
+    if kind not in ARCHITECTURES:
+        known = list(ARCHITECTURES)
+        raise InputError("network.architecture", kind, f"allowed: {', '.join(known)}{nearest(str(kind), known)}")
+    make, one, several = ARCHITECTURES[kind]
+    parameters = inspect.signature(make).parameters
+    _keys("network", table, ["architecture", *(p for p in parameters if p != "name"), one, "depth"])
+    if one in table or "depth" in table:
+        if several in table and several != one:
+            raise InputError(f"network.{several}", table[several], f"give either {several}, or {one} and depth")
+        _required("network", table, [one, "depth"])
         count("network.depth", table["depth"])
-        table["widths"] = [table.pop("width")] * table.pop("depth")
-    _required("network", table, ["input_dim", "widths", "activation"])
-    return _prefixed("network", lambda: mlp(**table, name=name))
+        table[several] = [table.pop(one)] * table.pop("depth")
+    _required("network", table, [k for k, p in parameters.items() if p.default is p.empty])
+    return _prefixed("network", lambda: make(**table, name=name))
 
 
 def _listed(tables: Any, name: str) -> Network:
@@ -144,20 +159,24 @@ def _prefixed(where: str, make: Callable[[], Any]) -> Any:
         raise InputError(f"{where}.{error.field}", error.value, error.allowed) from None
 
 
-def _inputs(table: Any, input_dim: int) -> FloatArray:
+def _inputs(table: Any, shape: tuple[int, ...]) -> FloatArray:
+    """Inputs for a network whose input has that shape, (*positions, n_0), with channels before positions."""
     table = _table("inputs", table)
     _keys("inputs", table, ["gram", "digits", "values"])
     if len(table) > 1:
         raise InputError("inputs", sorted(table), "give one of gram, digits, values")
     if "digits" in table:
-        if input_dim != 64:
-            raise InputError("network.input_dim", input_dim, "must be 64 for the digits, images of 8 × 8")
-        return _prefixed("inputs", lambda: inputs.digits(table["digits"]))
-    if "values" in table:
-        return _prefixed("inputs", lambda: inputs.checked(table["values"], input_dim))
-    if "gram" not in table:
-        return inputs.default_inputs(input_dim)
-    return _prefixed("inputs", lambda: inputs.with_gram(table["gram"], input_dim))
+        if shape not in ((64,), (8, 8, 1)):
+            allowed = "must be 64, or 8 × 8 of one channel, for the digits"
+            raise InputError("network's input", shape, allowed)
+        x = _prefixed("inputs", lambda: inputs.digits(table["digits"])).reshape(-1, *shape)
+    elif "values" in table:
+        x = _prefixed("inputs", lambda: inputs.checked(table["values"], shape))
+    elif "gram" in table:
+        x = _prefixed("inputs", lambda: inputs.with_gram(table["gram"], math.prod(shape))).reshape(-1, *shape)
+    else:
+        x = inputs.default_inputs(shape)
+    return np.moveaxis(x, -1, 1)
 
 
 def dumps(net: Network) -> str:
@@ -187,4 +206,6 @@ def dumps(net: Network) -> str:
 def _toml_value(value: Any) -> str:
     if isinstance(value, str):
         return f'"{value}"'
+    if isinstance(value, tuple):
+        return str([int(v) for v in value])
     return repr(float(value)) if isinstance(value, float | np.floating) else str(int(value))

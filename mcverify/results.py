@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import sys
 from collections.abc import Mapping
@@ -49,14 +50,27 @@ def provenance(**facts: Any) -> dict[str, Any]:
     return base | {k: v if isinstance(v, int | float | str) else str(v) for k, v in facts.items()}
 
 
-def dataset(variables: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]) -> xr.Dataset:
+# What holds every position of an input beside it, and how the axes of a grid are called.
+_BY_COLUMN = ("q", "metric", "c")
+_AXES = {0: (), 1: ("position",), 2: ("row", "column")}
+
+
+def dataset(
+    variables: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any], grid: tuple[int, ...] = ()
+) -> xr.Dataset:  # fmt: skip
     """A Dataset of named variables; `NAME_se` and `NAME_mark` share the dimensions of NAME, and an array
-    with one more leading axis holds every replicate. Layers are numbered from 1."""
+    with one more leading axis holds every replicate. Layers are numbered from 1. grid: the sizes of the positions'
+    axes: (layer, column, column) becomes (layer, input, *positions, input_2, *positions_2)."""
     import xarray as xr
 
     data = {}
     for name, values in variables.items():
-        dims = DIMS[name.removesuffix("_se").removesuffix("_mark")]
+        base = name.removesuffix("_se").removesuffix("_mark")
+        dims = DIMS[base]
+        if grid and base in _BY_COLUMN:
+            axes = _AXES[len(grid)]
+            dims = ("layer", "input", *axes, "input_2", *(f"{axis}_2" for axis in axes))
+            values = values.reshape(*values.shape[:-2], *(-1, *grid), *(values.shape[-1] // math.prod(grid), *grid))
         data[name] = (dims if values.ndim == len(dims) else ("replicate", *dims), values)
     out = xr.Dataset(data, attrs=dict(attrs))
     return out.assign_coords(layer=np.arange(1, out.sizes["layer"] + 1))

@@ -11,7 +11,8 @@ from mcverify.claims.claim import Verdict
 
 @dataclass(frozen=True)
 class Result:
-    """A claim's verdict with all that stands behind it. Lists run over components."""
+    """A claim's verdict with all that stands behind it. Lists run over components; `interval` holds confidence limits
+    of level 99.9% for each, and `samples` how many of each width (0 where there are no widths)."""
 
     name: str
     verdict: Verdict
@@ -22,6 +23,7 @@ class Result:
     labels: list[str]
     estimate: list[float]
     se: list[float]
+    interval: list[list[float]]
     prediction: list[float]
     margin: list[float]
     remainder: list[float]
@@ -39,6 +41,8 @@ class Result:
     message: str
     seconds: float
     one_sided: bool = False
+    looks: int = 1
+    finding: str = ""
 
     @property
     def as_expected(self) -> bool:

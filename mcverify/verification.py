@@ -1,8 +1,8 @@
-"""Claims to verdicts: one error budget for the run, planned samples, and confirmation of a refutation.
+"""Claims to verdicts: one error budget for the run, sampling until decision, and confirmation of a refutation.
 
-Each claim runs in three phases with streams of their own. A pilot of fixed size plans the main run; the
-main run, a fixed sample, decides; a refutation must be reproduced with fresh addresses, or it is told as
-undecided. Which verdict: STATISTICS in docs/verdicts.md.
+Each claim runs in phases with streams of their own: a pilot plans; the main run is looked at in rounds until
+the claim is decided; a refutation must be reproduced with fresh addresses, or it is told as undecided.
+Which verdict, and what it promises: docs/verdicts.md.
 """
 
 from __future__ import annotations
@@ -10,96 +10,89 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mcverify import network_file, results
+from mcverify import results
 from mcverify.claims import experiment
 from mcverify.claims.catalogue import select
 from mcverify.claims.claim import Claim, Mutant, Verdict
-from mcverify.claims.experiment import PILOT, Run
+from mcverify.claims.experiment import Run
 from mcverify.claims.generic import generic_claims
+from mcverify.claims.plan import Budget, parse_budget
 from mcverify.departure import departure
 from mcverify.errors import InputError
 from mcverify.inputs import checked, default_inputs
 from mcverify.kernels.backends import backend as find_backend
 from mcverify.network import Network, describe
 from mcverify.network_file import DEFAULT_MARGIN
+from mcverify.network_file import read as read_network
+from mcverify.rounds import Course, Group, Progress, Rules, advance, prepare, repeat, run_rounds, shared_samples
 from mcverify.simulation.simulate import Seed, seed_of
-from mcverify.statistics.evidence import Evidence, confirms, mde, p_value, samples_needed
+from mcverify.statistics.evidence import CONFIRM_LEVEL, p_value, samples_needed, tested
 from mcverify.statistics.multiplicity import holm
+from mcverify.statistics.watch import watch_interval, watch_mde
 from mcverify.validate import between, count, positive
 from mcverify.verdict import Report, Result
 
 ALPHA = 1e-3  # the chance that a run on a correct program refutes anything, before confirmation
 CONFIRMATION_ALPHA = 1e-3
-BUDGET = 4e9  # weights a claim may generate in its main run; about two seconds on two cores
-
-
-@dataclass
-class _Measured:
-    """A claim on its way to a verdict."""
-
-    claim: Claim
-    sizes: dict[int, int]
-    evidence: Evidence
-    nonfinite: int
-    left_out: int
-    seconds: float
-    p_confirmation: float | None = None
+_FIRST_LOOKS = 0.4  # of a run's time, about, goes into pilots and first looks
 
 
 @dataclass(frozen=True)
 class Event:
-    """Claim `at` of `claims` is in a phase ("pilot", "main", "confirmation"), of which `share` is done. After
-    its main run `so_far` is its result, with the p-value times the number of claims for Holm's."""
+    """Claim `at` of `claims` is in a phase ("pilot", "main", "confirmation"), of which `share` is done, and `run` of
+    the whole run. When it is decided, or at its end, `so_far` is its result, with its p-value times the number of
+    claims for Holm's."""
 
     at: int
     claims: int
     name: str
     phase: str
     share: float
+    run: float
     so_far: Result | None = None
 
 
 Listener = Callable[[Event], None]
 
 
-def _samples(claims: Sequence[Claim]) -> list[list[int]]:
-    """Which claims, by number, are measured together: neighbours of one sample name."""
-    groups: list[list[int]] = []
-    for at, claim in enumerate(claims):
-        if groups and claim.sample and claims[groups[-1][0]].sample == claim.sample:
-            groups[-1].append(at)
-        else:
-            groups.append([at])
-    return groups
+@dataclass
+class _Watcher:
+    """Turns the rounds' progress into events for a listener."""
 
+    claims: Sequence[Claim]
+    alpha: float
+    listener: Listener | None
+    groups: list[Group] = field(default_factory=list)
+    samples: int = 1
 
-def _plan(claims: Sequence[Claim], run: Run, budget: float) -> dict[int, int]:
-    """From a pilot of the claims' own networks, so that a mutant is judged at its claim's budget. Claims of one
-    sample take the largest of their plans."""
-    pilots = experiment.gather(claims, run, "pilot", dict.fromkeys(claims[0].widths, PILOT))
-    plans = [experiment.plan(c, p, budget * len(claims)) for c, p in zip(claims, pilots, strict=True)]
-    return {width: max(plan[width] for plan in plans) for width in claims[0].widths}
+    def done(self) -> float:
+        """The share of the run that is done, by work."""
+        if len(self.groups) < self.samples:
+            return _FIRST_LOOKS * len(self.groups) / self.samples
+        planned = [g.work(g.planned) for g in self.groups]
+        spent = [p if not g.open else min(p, g.work(g.sample.sizes)) for p, g in zip(planned, self.groups, strict=True)]
+        return _FIRST_LOOKS + (1 - _FIRST_LOOKS) * sum(spent) / sum(planned)
 
+    def progress(self, p: Progress) -> None:
+        self._tell(p.claims[0], p.phase, p.share, None)
 
-def _measure(
-    claims: Sequence[Claim], run: Run, phase: str, sizes: dict[int, int], mutant: Mutant | None
-) -> list[_Measured]:
-    """The claims of one sample, each with its evidence."""
-    began = time.perf_counter()
-    stream = phase if mutant is None else f"mutant {mutant.name}/{phase}"
-    gathered = experiment.gather(claims, run, stream, sizes, mutant)
-    seconds = (time.perf_counter() - began) / len(claims)
-    out = []
-    for claim, values in zip(claims, gathered, strict=True):
-        nonfinite = sum(int((~experiment.finite_rows(v)).sum()) for v in values.values())
-        left_out = sum(sizes.values()) - sum(len(v) for v in values.values())
-        out.append(_Measured(claim, sizes, experiment.evidence(claim, values), nonfinite, left_out, seconds))
-    return out
+    def looked(self, c: Course) -> None:
+        if c.decided:
+            self.ended(c)
+
+    def ended(self, c: Course) -> None:
+        claims = len(self.claims)
+        self._tell(c.at, "main", 1.0, _result(c, min(1.0, c.watch.p * claims), None, self.alpha, claims))
+
+    def _tell(self, at: int, phase: str, share: float, so_far: Result | None) -> None:
+        if self.listener is not None:
+            name = self.claims[at].name
+            self.listener(Event(at, len(self.claims), name, phase, share, self.done(), so_far))
 
 
 def run_claims(
@@ -107,80 +100,64 @@ def run_claims(
     *,
     seed: int = 0,
     alpha: float = ALPHA,
-    budget: float = BUDGET,
+    budget: Budget = Budget(),  # noqa: B008, it is frozen
     backend: str = "auto",
     threads: int | None = None,
     mutant: Mutant | None = None,
+    looks: Sequence[int] | None = None,
     listener: Listener | None = None,
 ) -> Report:
     """Verdicts on claims, in their order.
 
     alpha: the chance of any false refutation in the whole run before confirmation (Holm over the claims);
-    budget: generated weights per claim; mutant: applied to the simulated networks of every claim.
-    An interrupt (Ctrl-C) ends the run with the claims measured so far.
+    mutant: applied to the simulated networks of every claim; looks: how many an earlier run took at each claim, to be
+    taken again whatever the clock says. An interrupt (Ctrl-C) ends the run with the claims measured so far.
     """
-    measured: list[_Measured] = []
-
-    def tell(at: int, phase: str, share: float, so_far: Result | None = None) -> None:
-        if listener is not None:
-            listener(Event(at, len(claims), claims[at].name, phase, share, so_far))
-
-    def run(at: int, phase: str) -> Run:
-        return Run(seed, backend, threads, lambda done, total: tell(at, phase, done / total))
-
-    interrupted = False
+    began = time.monotonic()
+    rules = Rules(alpha / max(1, len(claims)), budget, looks, mutant)
+    run = Run(seed, backend, threads)
+    watcher = _Watcher(claims, alpha, listener)
+    numbers = shared_samples(claims)
+    watcher.samples, groups = len(numbers), watcher.groups
+    deadline = None if budget.seconds is None else began + budget.seconds
+    interrupted = cut = False
+    again: dict[int, float] = {}
     try:
-        for group in _samples(claims):
-            together = [claims[at] for at in group]
-            sizes = _plan(together, run(group[0], "pilot"), budget)
-            for at, m in zip(group, _measure(together, run(group[0], "main"), "main", sizes, mutant), strict=True):
-                measured.append(m)
-                tell(at, "main", 1.0, _result(m, min(1.0, p_value(m.evidence) * len(claims)), alpha, len(claims)))
-        adjusted = _adjusted(measured, len(claims))
-        for at in map(int, np.flatnonzero(adjusted <= alpha)):
-            m = measured[at]
-            (again,) = _measure([m.claim], run(at, "confirmation"), "confirmation", m.sizes, mutant)
-            m.p_confirmation = p_value(again.evidence)
+        for together in numbers:
+            groups.append(prepare(claims, together, run, rules, watcher.progress))
+            advance(groups[-1], rules, watcher.progress, watcher.looked)
+        cut = run_rounds(groups, rules, watcher.progress, watcher.looked, deadline)
+        for c in _courses(groups):
+            if not c.decided:
+                watcher.ended(c)
+        adjusted = _adjusted(groups, len(claims))
+        refuted = [c for c, p in zip(_courses(groups), adjusted, strict=True) if p <= alpha]
+        for c in refuted:
+            again[c.at] = min(1.0, len(refuted) * p_value(repeat(c, run, rules, watcher.progress)))
     except KeyboardInterrupt:
         interrupted = True
-        adjusted = _adjusted(measured, len(claims))
+    courses, adjusted = _courses(groups), _adjusted(groups, len(claims))
     facts = results.provenance(
-        kind="verification", seed=str(seed), alpha=alpha, budget=budget, backend=find_backend(backend)[0],
-        dtype=experiment.DTYPE,
+        kind="verification", seed=str(seed), alpha=alpha, backend=find_backend(backend)[0], dtype=experiment.DTYPE,
+        budget=str(budget), cut_by_clock=cut, claims=" ".join(c.name for c in claims),
+        looks=str([g.looks for g in groups for _ in g.courses]),
     )  # fmt: skip
-    done = [_result(m, float(p), alpha, len(claims)) for m, p in zip(measured, adjusted, strict=True)]
+    done = [
+        _result(c, float(p), again.get(c.at), alpha, len(claims), cut=cut)
+        for c, p in zip(courses, adjusted, strict=True)
+    ]
     return Report(done, alpha, seed, facts, interrupted=interrupted)
 
 
-def _adjusted(measured: Sequence[_Measured], claims: int) -> NDArray[np.float64]:
+def _courses(groups: Sequence[Group]) -> list[Course]:
+    """Those that were looked at."""
+    return [c for g in groups for c in g.courses if c.measured]
+
+
+def _adjusted(groups: Sequence[Group], claims: int) -> NDArray[np.float64]:
     """Holm's p-values over all the run's claims; those not reached count as if they agreed."""
-    p = [p_value(m.evidence) for m in measured]
+    p = [c.watch.p if c.evidence.finite and not c.nonfinite and not c.untypical else np.nan for c in _courses(groups)]
     return holm(np.array(p + [1.0] * (claims - len(p))))[: len(p)]
-
-
-def self_test(
-    claims: Sequence[Claim], *, seed: int = 0, budget: float = BUDGET, backend: str = "auto",
-    threads: int | None = None, listener: Listener | None = None,
-) -> list[tuple[str, Result]]:  # fmt: skip
-    """Every mutant of every claim at the claim's own budget and level: (mutant, result), each to be refuted.
-
-    An interrupt ends it with the mutants judged so far."""
-    pairs = [(claim, mutant) for claim in claims for mutant in claim.mutants]
-    out = []
-    for at, (claim, mutant) in enumerate(pairs):
-
-        def tell(event: Event, at: int = at, name: str = f"{claim.name}: {mutant.name}") -> None:
-            if listener is not None:
-                listener(replace(event, at=at, claims=len(pairs), name=name, so_far=None))
-
-        report = run_claims(
-            [claim], seed=seed, alpha=ALPHA / len(claims), budget=budget, backend=backend, threads=threads,
-            mutant=mutant, listener=tell,
-        )  # fmt: skip
-        if report.interrupted:
-            break
-        out.append((mutant.name, report.results[0]))
-    return out
 
 
 def verify(
@@ -190,92 +167,135 @@ def verify(
     margin: float = DEFAULT_MARGIN,
     rng: Seed = 0,
     alpha: float = ALPHA,
-    budget: float = BUDGET,
+    budget: Budget | float | str | None = None,
     backend: str = "auto",
     threads: int | None = None,
+    looks: Sequence[int] | None = None,
     listener: Listener | None = None,
 ) -> Report:
     """Verify a network with inputs x (input, n_0), a network file (a path that ends in .toml), or the claims of
     the catalogue that match a pattern.
 
     margin: in per-layer gain, for a network. rng: a seed, following SPEC 7. alpha: the chance of any false
-    refutation in the whole run, before confirmation. budget: weights generated per claim.
+    refutation in the whole run, before confirmation. budget: seconds for the run, or as on the command line
+    ("90s", or "20000" networks for each claim); by default 4e9 generated weights per claim, so that nothing
+    depends on a clock. looks: for each claim how many looks to take, from the provenance of a report whose run was
+    cut by the clock: it is repeated to the bit.
     Without x a network gets two inputs of unit length and correlation ½.
     Raises InputError before any work starts.
     """
     seed = seed_of(rng)
     between("alpha", alpha, 0.0, 0.5, open_low=True)
-    positive("budget", budget)
+    spend = checked_budget(budget)
     find_backend(backend)
     if threads is not None:
         count("threads", threads)
     if isinstance(what, str) and what.endswith(".toml"):
-        given = network_file.read(what)
+        given = read_network(what)
         what, x, margin = given.net, given.x if x is None else x, given.margin
     if isinstance(what, Network):
         between("margin", margin, 0.0, 1.0, open_low=True)
-        points = default_inputs(what.input_dim) if x is None else checked(x, what.input_dim)
-        claims = generic_claims(what, points, margin, budget)
+        points = default_inputs(what.input_shape) if x is None else checked(x, what.input_shape)
+        claims = generic_claims(what, points, margin, spend.work)
     elif not isinstance(what, str | Sequence) or not all(isinstance(w, str) for w in what):
         raise InputError("what", what, "must be a Network, a claim pattern, or a list of patterns")
+    elif x is not None:
+        raise InputError("x", "an array", "goes with a network; the catalogue's claims have inputs of their own")
     else:
         claims = select([what] if isinstance(what, str) else what)
+    if looks is not None:
+        if not isinstance(looks, Sequence) or isinstance(looks, str) or len(looks) != len(claims):
+            raise InputError("looks", looks, f"must hold one number for each of the {len(claims)} claims")
+        for number in looks:
+            count("looks", number)
     report = run_claims(
-        claims, seed=seed, alpha=alpha, budget=budget, backend=backend, threads=threads, listener=listener
+        claims, seed=seed, alpha=alpha, budget=spend, backend=backend, threads=threads, looks=looks, listener=listener
     )
     if not isinstance(what, Network):
         return report
-    gram = np.round(points @ points.T / what.input_dim, 6)
+    flat = points.reshape(len(points), -1)
+    gram = np.round(flat @ flat.T / flat.shape[1], 6)
     facts = report.provenance | {"margin": margin, "network": describe(what), "inputs_gram": str(gram.tolist())}
     return replace(report, sentence=departure(report, margin), provenance=facts)
 
 
-def _verdict(m: _Measured, adjusted: float, alpha: float) -> tuple[Verdict, str]:
+def checked_budget(budget: Budget | float | str | None) -> Budget:
+    """A number is seconds, a text as on the command line. Raises InputError for what is not positive."""
+    if isinstance(budget, str):
+        return parse_budget(budget)
+    if isinstance(budget, Budget):
+        for name, fits in (("work", positive), ("samples", count), ("seconds", positive)):
+            if getattr(budget, name) is not None:
+                fits(f"budget.{name}", getattr(budget, name))
+        return budget
+    if budget is None:
+        return Budget()
+    positive("budget", budget)
+    return Budget(seconds=float(budget))
+
+
+def _verdict(c: Course, adjusted: float, again: float | None, alpha: float, cut: bool) -> tuple[Verdict, str]:
     """The verdict and, but for where the worst component lies, the reason; refuted is asked first."""
-    e = m.evidence
-    if m.nonfinite:
-        return "undecided", f"{m.nonfinite} networks gave non-finite values, so no mean exists"
+    e = c.evidence
+    if c.nonfinite:
+        return "undecided", f"{c.nonfinite} networks gave non-finite values, so no mean exists"
+    if c.untypical:
+        return "undecided", "so many networks are dead that the others are not typical"
     if not e.finite:
         return "undecided", "a statistic has zero or undefined variance, so it cannot be tested"
     if adjusted <= alpha:
-        if m.p_confirmation is not None and m.p_confirmation <= CONFIRMATION_ALPHA:
+        if again is not None and again <= CONFIRMATION_ALPHA:
             bent = "; the ladder does not fit its declared order" if e.lack_of_fit <= alpha else ""
             return "refuted", f"agreement within what the claim promises is excluded{bent}"
-        if m.p_confirmation is None:
+        if again is None:
             return "undecided", "the run was cut short before a refutation could be repeated with fresh addresses"
         return "undecided", "a refutation was not reproduced with fresh addresses"
-    if confirms(e):
+    if c.watch.confirmed:
         return "confirmed", "every deviation beyond the margin is excluded"
-    needed = samples_needed(e)
+    needed = samples_needed(e, level=CONFIRM_LEVEL / 2)
     if needed < 0:
         return "undecided", "the claim's own remainder exceeds its margin: no sample decides"
+    ended = "; the run's time was over" if cut else ""
     if needed <= e.samples:
-        return "undecided", f"neither side of the margin could be excluded with {e.samples:,} networks"
-    return "undecided", f"a decision needs about {needed:,} networks instead of {e.samples:,}: raise the budget"
+        return "undecided", f"neither side of the margin could be excluded with {e.samples:,} networks{ended}"
+    return "undecided", f"a decision needs about {needed:,} networks instead of {e.samples:,}: raise the budget{ended}"
 
 
-def _result(m: _Measured, adjusted: float, alpha: float, claims: int) -> Result:
-    e, claim = m.evidence, m.claim
+def _result(
+    c: Course, adjusted: float, again: float | None, alpha: float, claims: int, *, cut: bool = False
+) -> Result:  # fmt: skip
+    e, claim = c.evidence, c.claim
     net = claim.networks(max(claim.widths))
     rival = [] if claim.rival is None else list(np.atleast_1d(claim.rival.predict(net, claim.inputs(net))))
-    verdict, message = _verdict(m, adjusted, alpha)
-    if m.left_out:
-        message += f"; {m.left_out} of {sum(m.sizes.values()):,} networks had a dead layer and are left out"
+    verdict, message = _verdict(c, adjusted, again, alpha, cut)
+    if c.left_out:
+        message += f"; {c.left_out:,} of {sum(c.sizes.values()):,} networks had a dead layer and are left out"
     result = Result(
         name=claim.name, verdict=verdict, expected=claim.expected, statement=claim.statement,
         source=claim.source, mark=claim.mark, labels=claim.labels(net), estimate=e.estimate.tolist(),
-        se=e.se.tolist(), prediction=e.prediction.tolist(), margin=e.margin.tolist(),
-        remainder=e.remainder.tolist(), mde=mde(e, alpha / claims).tolist(),
+        se=e.se.tolist(), interval=watch_interval(c.watch, e).tolist(),
+        prediction=e.prediction.tolist(), margin=e.margin.tolist(),
+        remainder=e.remainder.tolist(), mde=watch_mde(c.watch, e, alpha / claims).tolist(),
         rival_name="" if claim.rival is None else claim.rival.name, rival=[float(v) for v in rival],
-        margin_reason=claim.margin_reason, p=p_value(e), p_adjusted=adjusted,
-        p_confirmation=m.p_confirmation, lack_of_fit=e.lack_of_fit, samples=m.sizes,
-        samples_for_margin=samples_needed(e), network=describe(net), message=message, seconds=m.seconds,
-        one_sided=e.one_sided,
+        margin_reason=claim.margin_reason, p=c.watch.p, p_adjusted=adjusted,
+        p_confirmation=again, lack_of_fit=e.lack_of_fit, samples=c.sizes,
+        samples_for_margin=samples_needed(e, level=CONFIRM_LEVEL / 2), network=describe(net), message=message,
+        seconds=c.seconds, one_sided=e.one_sided, looks=c.watch.looks, finding=claim.finding,
     )  # fmt: skip
     at = result.worst
     if verdict != "refuted" or at is None:
         return result
-    return replace(result, message=f"{result.labels[at]}: {_against(result, at)}; {message}")
+    where = _in_common(c) or f"{result.labels[at]}: {_against(result, at)}"
+    return replace(result, message=f"{where}; {message}")
+
+
+def _in_common(c: Course) -> str:
+    """What the components have in common, where it speaks louder than any of them."""
+    deviation, tolerated, se = tested(c.evidence)
+    z = (np.abs(deviation) - tolerated) / se
+    if not c.evidence.pooled or z[-1] < z[:-1].max():
+        return ""
+    return f"all {len(z) - 1} components together: off by {deviation[-1]:.2g} ± {se[-1]:.1g} in their mean"
 
 
 def _against(r: Result, at: int) -> str:

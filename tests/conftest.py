@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+collect_ignore = ["sample_project"]  # a user's project: test_sample_project.py runs it as one
+
 # Configurations are drawn the same way in every run: a red run can be repeated by its command alone.
 settings.register_profile("mcverify", derandomize=True, deadline=None)
 settings.load_profile("mcverify")

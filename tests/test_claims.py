@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import binom
 
 import mcverify as mv
-from mcverify import verification
+from mcverify import rounds, verification
 from mcverify.claims import experiment, measures, mutations
 from mcverify.claims.catalogue import catalogue, select
 from mcverify.claims.claim import Mutant
 from mcverify.claims.generic import generic_claims
+from mcverify.claims.plan import WORK, Budget, plan
 from mcverify.errors import InputError
 from mcverify.inputs import with_gram
+from mcverify.self_test import self_test
+from mcverify.simulation.moments import Moments
 from mcverify.statistics import evidence
 
 CLAIMS = catalogue()
@@ -63,7 +68,7 @@ def test_names_are_unique():
 )
 def test_mutants_are_refuted(claim, mutant):
     """A simulation made wrong is refuted at a fifth of the claim's own budget."""
-    report = verification.run_claims([claim], budget=verification.BUDGET / 5, mutant=mutant)
+    report = verification.run_claims([claim], budget=Budget(work=WORK / 5), mutant=mutant)
     assert report.results[0].verdict == "refuted", report.results[0].message
     assert report.exit_code == 1
 
@@ -79,8 +84,6 @@ def test_unknown_patterns_are_named():
 
 def small(test="mean", **changes):
     """A cheap claim: the first layer's length, at width 8."""
-    from dataclasses import replace
-
     net = mv.mlp(4, [8], "tanh", 1.5)
     (base,) = (c for c in generic_claims(net, with_gram([[1.0]], 4), 0.05, 0) if "map" in c.name)
     return replace(base, **changes)
@@ -97,9 +100,14 @@ def test_a_run_is_a_function_of_its_seed():
 
 
 def test_plans_scale_with_the_margin_and_obey_the_budget():
-    wide, narrow = (verification.run_claims([small(margin=m)]).results[0] for m in (0.05, 0.01))
-    assert narrow.samples[8] == pytest.approx(25 * wide.samples[8], rel=0.05)
-    cut = verification.run_claims([small(margin=1e-4)], budget=3e5).results[0]
+    pilot = experiment.Sample([small()], experiment.Run(0), "pilot")
+    experiment.extend(pilot, {8: 256})
+    sizes = []
+    for margin in (0.05, 0.01):
+        claim = small(margin=margin)
+        sizes.append(plan(claim, experiment.target(claim), pilot.tallies[0], {8: 1024}, Budget())[8])
+    assert sizes[1] == pytest.approx(25 * sizes[0], rel=0.05)
+    cut = verification.run_claims([small(margin=1e-4)], budget=Budget(work=3e5)).results[0]
     assert cut.verdict == "undecided"
     assert "raise the budget" in cut.message
     assert cut.samples_for_margin > 100 * cut.samples[8]
@@ -107,12 +115,12 @@ def test_plans_scale_with_the_margin_and_obey_the_budget():
 
 def test_a_refutation_needs_to_be_reproduced(monkeypatch):
     """A refutation that fresh addresses do not confirm is told as undecided."""
-    real = experiment.gather
+    real = rounds.repeat
 
-    def lucky(claims, run, phase, sizes, mutant=None):
-        return real(claims, run, phase, sizes, mutant if phase.endswith("main") else None)
+    def sober(course, run, rules, tell):
+        return real(course, run, replace(rules, mutant=None), tell)
 
-    monkeypatch.setattr(verification.experiment, "gather", lucky)
+    monkeypatch.setattr(verification, "repeat", sober)
     wrong = Mutant("σ_w² doubled", lambda net: mv.mlp(4, [8], "tanh", 3.0))
     result = verification.run_claims([small()], mutant=wrong).results[0]
     assert result.verdict == "undecided"
@@ -160,8 +168,6 @@ def test_survivors_leave_out_dead_layers_and_nothing_else():
     (claim,) = (c for c in generic_claims(net, with_gram(GRAM, 4), 0.5, 0) if c.name == "network.length")
     result = verification.run_claims([claim]).results[0]
     assert "had a dead layer and are left out" in result.message
-    from dataclasses import replace
-
     spoilt = replace(claim, measure=lambda t: np.where(np.arange(t.site.count)[:, None] % 2, claim.measure(t), np.nan))
     result = verification.run_claims([spoilt]).results[0]
     assert result.verdict == "undecided"
@@ -174,10 +180,14 @@ def test_null_evidence_keeps_its_level_from_samples_to_p(width):
     refutations at α = 0.01 (binomial limit at 1e-6), and some."""
     rng = np.random.default_rng(width)
     claim = small(predict=lambda net, x: np.ones(16), margin=0.5)
+    target = experiment.target(claim)
     runs, hits = 1500, 0
     for _ in range(runs):
         ratios = rng.chisquare(width, (256, 16)) / width
-        hits += evidence.p_value(experiment.evidence(claim, {8: ratios})) <= 0.01
+        moments = Moments(cross=True)
+        moments.add(ratios)
+        tally = experiment.Tally({8: moments})
+        hits += evidence.p_value(experiment.evidence(claim, target, tally, weights=np.ones(16))) <= 0.01
     assert 0 < hits <= binom.ppf(1 - 1e-6, runs, 0.01 if width > 4 else 0.02)  # 256 χ²₄ means are a little skew
 
 
@@ -185,14 +195,18 @@ def test_null_evidence_keeps_its_level_from_samples_to_p(width):
 
 
 def test_a_sound_wide_network_is_confirmed():
-    report = mv.verify(mv.mlp(16, [128] * 3, "erf", 1.2, 0.1), with_gram(GRAM, 16), margin=0.05, budget=2e9)
+    report = mv.verify(
+        mv.mlp(16, [128] * 3, "erf", 1.2, 0.1), with_gram(GRAM, 16), margin=0.05, budget=Budget(work=2e9)
+    )
     assert report.exit_code == 0, [(r.name, r.verdict, r.message) for r in report.results]
     assert report.sentence.startswith("No layer departs")
 
 
 def test_a_narrow_relu_network_departs_and_the_layer_is_named():
     """E log R = −5/(2n) − 4.1/n² a layer: about −19% at width 16, so the first layer to show is named."""
-    report = mv.verify(mv.mlp(16, [64, 64, 16, 64], "relu", 2.0), with_gram(GRAM, 16), margin=0.06, budget=1e9)
+    report = mv.verify(
+        mv.mlp(16, [64, 64, 16, 64], "relu", 2.0), with_gram(GRAM, 16), margin=0.06, budget=Budget(work=1e9)
+    )
     assert report.exit_code == 1
     assert "layer 4" in report.sentence or "layer 3" in report.sentence
     exact = [r for r in report.results if r.mark == "exact"]
@@ -205,7 +219,7 @@ def test_other_weight_laws_get_the_claims_that_hold_for_them(law):
     names = ids(generic_claims(net, with_gram(GRAM, 16), 0.05, 1e7))
     assert "network.map" in names
     assert "network.one_step_q" not in names  # exact for Gaussian weights alone
-    report = mv.verify(net, with_gram(GRAM, 16), margin=0.05, budget=1e9)
+    report = mv.verify(net, with_gram(GRAM, 16), margin=0.05, budget=Budget(work=1e9))
     assert report.results[0].verdict == "confirmed"
 
 
@@ -221,8 +235,8 @@ def test_generic_claims_see_a_wrong_sampler():
 def test_self_test_passes_on_shallow_networks_too(depth):
     net = mv.mlp(16, [48] * depth, "tanh", 1.5, 0.1)
     claims = generic_claims(net, with_gram(GRAM, 16), 0.03, 0)
-    for name, result in verification.self_test(claims, budget=1e9):
-        assert result.verdict == "refuted", (depth, result.name, name, result.message)
+    for trial in self_test(claims, budget=Budget(work=1e9)):
+        assert trial.passed, (depth, trial.name, trial.result.name, trial.result.message)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +251,7 @@ def test_self_test_passes_on_shallow_networks_too(depth):
     ids=["zero input", "zero weights", "sign", "saturated", "scales"],
 )
 def test_degenerate_networks_get_a_sentence_and_no_false_verdict(net, x):
-    report = mv.verify(net, x, budget=1e8)
+    report = mv.verify(net, x, budget=Budget(work=1e8))
     assert report.sentence
     assert all(r.verdict != "refuted" for r in report.results if r.mark == "exact" or ".limit." in r.name)
 
@@ -260,8 +274,8 @@ def test_what_theory_cannot_treat_is_refused_before_sampling(between):
 
 def test_mutations_change_only_what_they_say():
     net = mv.mlp(8, [16, 4], "tanh", 1.5, 0.1, keep=0.5)
-    assert [mutations.weight_gain(2.0)(net).dense(i).sigma_w2 for i in net.maps] == [3.0, 3.0]
-    assert [mutations.fan_out_scaling(net).dense(i).sigma_w2 for i in net.maps] == [0.75, 6.0]
-    assert [mutations.no_bias(net).dense(i).sigma_b2 for i in net.maps] == [0.0, 0.0]
+    assert [mutations.weight_gain(2.0)(net).random_map(i).sigma_w2 for i in net.maps] == [3.0, 3.0]
+    assert [mutations.fan_out_scaling(net).random_map(i).sigma_w2 for i in net.maps] == [0.75, 6.0]
+    assert [mutations.no_bias(net).random_map(i).sigma_b2 for i in net.maps] == [0.0, 0.0]
     assert mutations.no_dropout(net).layers[2].keep == 1.0
-    assert [mutations.unscaled_dropout(net).dense(i).sigma_w2 for i in net.maps] == [1.5, 0.375]
+    assert [mutations.unscaled_dropout(net).random_map(i).sigma_w2 for i in net.maps] == [1.5, 0.375]

@@ -7,11 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from mcverify import results
+from mcverify.report import terminal
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 TANH = str(EXAMPLES / "tanh_critical.toml")
@@ -28,7 +31,7 @@ def test_help_imports_nothing_heavy():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
     shown = mcverify("--help")
     assert shown.returncode == 0
-    for command in ("verify", "predict", "simulate", "phase", "claims"):
+    for command in ("verify", "predict", "simulate", "phase", "claims", "baseline"):
         assert command in shown.stdout
 
 
@@ -106,13 +109,13 @@ def test_exit_code_1_names_the_layer_that_departs(tmp_path):
     net.write_text(
         "[network]\ninput_dim=16\nwidths=[64, 8, 64]\nactivation='relu'\nsigma_w2=2.0\n[verify]\nmargin=0.05\n"
     )
-    shown = mcverify("verify", net, "--report", tmp_path, "--budget", 1)
+    shown = mcverify("verify", net, "--report", tmp_path, "--budget", "1e9w")
     assert shown.returncode == 1
     assert "The first layer to depart from the limit by more than 5.00% is layer" in shown.stdout
 
 
 def test_exit_code_3_when_the_budget_is_too_small(tmp_path):
-    shown = mcverify("verify", "poole2016.q_map", "--budget", 0.05, "--report", tmp_path)
+    shown = mcverify("verify", "poole2016.q_map", "--budget", 2000, "--report", tmp_path)
     assert shown.returncode == 3
     assert "raise the budget" in shown.stdout
 
@@ -138,7 +141,7 @@ BAD = [
     (["verify", "nothing*"], "nothing*", "matches no claim"),
     (["verify", TANH, "poole*"], "poole*", "not both"),
     (["verify", "poole2016.xi_q", "--alpha", "0"], "alpha", "(0, 0.5]"),
-    (["verify", "poole2016.xi_q", "--budget", "-1"], "budget", "above 0"),
+    (["verify", "poole2016.xi_q", "--budget", "-1"], "budget", "90s"),
     (["verify", "poole2016.xi_q", "--seed", "-1"], "--seed", "whole number"),
     (["verify", "poole2016.xi_q", "--backend", "cuda"], "backend", "allowed"),
     (["simulate", TANH, "--samples", "1"], "samples", "at least 2"),
@@ -162,13 +165,72 @@ def test_bad_input_is_one_line_and_exit_code_2(args, field, words, tmp_path):
 
 def test_an_interrupt_keeps_what_it_has(tmp_path):
     """Ctrl-C in a long run: the claims measured so far are reported, and the exit code says undecided."""
-    command = [sys.executable, "-m", "mcverify", "verify", "poole*", "--budget", "40", "--report", str(tmp_path)]
+    command = [sys.executable, "-m", "mcverify", "verify", "poole*", "--budget", "40e9w", "--report", str(tmp_path)]
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     first = run.stderr.readline()  # a line a claim, where the output is no terminal
     run.send_signal(signal.SIGINT)
     out, err = run.communicate(timeout=60)
-    assert first.startswith("1/8 poole2016.q_map")
+    assert first.startswith("1/8 poole2016.")
     assert "Traceback" not in err
     assert run.returncode in (1, 3)
     assert "interrupted" in out
     assert (tmp_path / "report.html").exists()
+
+
+QUICK = "verify", "poole2016.q_trajectory", "--budget", "1n"
+
+
+@pytest.mark.parametrize("seed", ["²", "٣", "9" * 5000])
+def test_a_seed_is_written_in_plain_digits(seed):
+    shown = mcverify(*QUICK, "--seed", seed)
+    assert (shown.returncode, shown.stdout) == (2, "")
+    assert shown.stderr.startswith("mcverify: --seed: got ")
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc: a folder that refuses every user")
+@pytest.mark.parametrize("folder", ["/proc/report", "x" * 300])
+def test_a_folder_that_cannot_be_written_is_refused_before_the_run(folder, tmp_path):
+    for command in (*QUICK, "--report"), ("baseline", "record", QUICK[1], "--folder"):
+        shown = mcverify(*command, folder, cwd=tmp_path)
+        assert (shown.returncode, shown.stdout) == (2, "")
+        assert len(shown.stderr.splitlines()) == 1
+        assert "must be a folder that can be written" in shown.stderr
+
+
+def test_a_terminal_without_greek_letters_keeps_the_verdict(tmp_path):
+    shown = mcverify(*QUICK, "--report", tmp_path, PYTHONIOENCODING="ascii")
+    assert shown.returncode == 0
+    assert "1 confirmed; every verdict as expected" in shown.stdout
+
+
+def test_a_reader_that_leaves_does_not_look_like_a_refutation(tmp_path):
+    """`mcverify … | true`: exit code 141 as of any program, not the 1 of a refutation."""
+    command = [sys.executable, "-m", "mcverify", *QUICK, "--report", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        run.stdout.close()
+        assert "Traceback" not in run.stderr.read()
+    assert run.returncode == 141
+    assert (tmp_path / "report.json").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full: a disk without space")
+def test_a_full_disk_does_not_look_like_a_refutation(tmp_path):
+    with open("/dev/full", "w") as full:
+        for command in (*QUICK, "--report", tmp_path), ("claims",):
+            command = [sys.executable, "-m", "mcverify", *map(str, command)]
+            run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+            assert run.returncode in (2, 120)  # 120 where Python itself tries once more at its end
+            assert "mcverify: the output cannot be written: No space left on device" in run.stderr
+            assert "Traceback" not in run.stderr
+    assert (tmp_path / "report.json").exists()
+
+
+def test_brackets_in_a_name_are_shown(tmp_path):
+    assert "Report: [bold]x/report.html" in mcverify(*QUICK, "--report", "[bold]x", cwd=tmp_path).stdout
+
+
+@pytest.mark.parametrize(("planned", "told"), [(7, True), (0, False), (None, False)])
+def test_an_interrupted_self_test_says_how_far_it_came(planned, told):
+    console = Console(file=StringIO(), width=140)
+    terminal.show_self_test([], [], console, planned=planned)
+    assert ("Interrupted: 0 of 7 trials were judged" in console.file.getvalue()) == told

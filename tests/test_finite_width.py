@@ -30,6 +30,19 @@ def test_first_layer_law(known_answers):
             assert p.length_var_mark.values[0, 0] == "exact"
 
 
+@pytest.mark.parametrize(("phi", "mean", "second"), [("linear", 1.0, 3.0), ("relu", 0.5, 1.5)])
+def test_masks_at_width_one(phi, mean, second):
+    """One unit a layer and no bias: M_L is a product of squares, E M_L = (σ_w² mean)^L/ρ^{L−1} and
+    E M_L² = (σ_w⁴ second)^L/ρ^{3(L−1)}, a mask m/ρ having second moment 1/ρ and fourth 1/ρ³."""
+    sigma_w2, keep, L = 1.5, 0.8, np.arange(1, 6)
+    net = mv.mlp(1, [1] * 5, phi, sigma_w2, keep=keep)
+    p = mv.predict(net, [[1.0]])
+    length = (sigma_w2 * mean) ** L / keep ** (L - 1)
+    square = (sigma_w2**2 * second) ** L / keep ** (3.0 * (L - 1))
+    np.testing.assert_allclose(p.length.values[:, 0], length, rtol=1e-12)
+    np.testing.assert_allclose(p.length_var.values[:, 0], square - length**2, rtol=1e-12)
+
+
 def z_of_variances(net, samples):
     """Sampled less predicted variance of lengths in standard errors, (layer, input), and the marks."""
     x = with_gram([[1.0, 0.3], [0.3, 0.6]], net.input_dim)

@@ -20,6 +20,7 @@ from scipy import special, stats
 from mcverify import _native
 from mcverify.errors import InputError
 from mcverify.kernels import cpu, reference
+from mcverify.strategies import weight_laws, width
 from mcverify.streams import Role, Site, stream_key
 from mcverify.weights import LAWS
 
@@ -136,12 +137,12 @@ def test_maps_of_unit_vectors_are_the_matrix_to_the_bit(law: str, dtype: Any, n_
     np.testing.assert_array_equal(z, w)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=80)
 @given(
-    law=st.sampled_from(list(LAWS)),
+    law=weight_laws(),
     dtype=st.sampled_from(DTYPES),
-    n_out=st.integers(1, 140),
-    n_in=st.integers(1, 140),
+    n_out=width(max_width=140),
+    n_in=width(max_width=140),
     columns=st.integers(1, 9),
     replicates=st.sampled_from([1, 3]),
     seed=st.integers(0, 2**32),

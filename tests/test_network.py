@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tomllib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,6 +14,7 @@ import mcverify as mv
 from mcverify import inputs, network_file
 from mcverify.errors import InputError
 from mcverify.network import describe
+from mcverify.strategies import networks
 
 
 def test_mlp_puts_the_activation_after_every_width():
@@ -69,14 +72,14 @@ BAD = [
     (lambda: mv.Network([mv.Activation("tanh")]), "layers", "Dense"),
     (lambda: mv.Network([mv.Dense(4, 5), mv.Dense(4, 5)]), "fan_in", "must match"),
     (lambda: mv.Network([mv.Dense(4, 5), "tanh"]), "layers[1]", "layer"),
-    (lambda: inputs.checked([[1.0, np.nan]], 2), "x[0, 1]", "finite"),
-    (lambda: inputs.checked([1.0, 2.0], 2), "x", "shape"),
-    (lambda: inputs.checked([["a"]], 1), "x", "numbers"),
+    (lambda: inputs.checked([[1.0, np.nan]], (2,)), "x[0, 1]", "finite"),
+    (lambda: inputs.checked([1.0, 2.0], (2,)), "x", "shape"),
+    (lambda: inputs.checked([["a"]], (1,)), "x", "numbers"),
     (lambda: inputs.with_gram([[1.0, 2.0], [2.0, 1.0]], 4), "gram", "semidefinite"),
     (lambda: inputs.with_gram([[1.0, 0.5]], 4), "gram", "symmetric"),
     (lambda: inputs.with_gram([[1.0, 0.5], [0.5]], 4), "gram", "numbers"),
     (lambda: inputs.with_gram([], 4), "gram", "symmetric"),
-    (lambda: inputs.checked([[1j]], 1), "x", "numbers"),
+    (lambda: inputs.checked([[1j]], (1,)), "x", "numbers"),
     (lambda: mv.predict(mv.mlp(1, [4], "tanh"), [[1.0]], cotangent=[[1.0], [1.0, 2.0]]), "cotangent", "array"),
     (lambda: mv.predict(mv.mlp(1, [4], "tanh"), [[1.0]], cotangent=np.ones((1, 3))), "cotangent", "(1, 4)"),
     (lambda: mv.verify(5), "what", "Network"),
@@ -144,6 +147,24 @@ def test_written_layers_are_read_back(tmp_path):
     assert read(network_file.dumps(net), tmp_path).net.layers == net.layers
 
 
+FACE = {name: getattr(mv, name) for name in mv.__all__}
+
+
+@given(networks())
+def test_every_network_is_read_back_from_its_text_and_its_repr(net):
+    assert network_file.parse(tomllib.loads(network_file.dumps(net))).net.layers == net.layers
+    assert eval(repr(net), FACE) == net
+    assert "\n" not in repr(net)
+
+
+def test_the_repr_of_what_mlp_does_not_make():
+    net = mv.Network([mv.Dense(4, 3), mv.Activation("tanh"), mv.Dropout(0.5), mv.Activation("relu")], "odd")
+    assert eval(repr(net), FACE) == net
+    assert repr(net).startswith("Network([Dense(fan_in=4, fan_out=3,")
+    linear = mv.Network([mv.Dense(4, 3)])
+    assert eval(repr(linear), FACE) == linear
+
+
 def test_custom_activations_are_not_written():
     phi = mv.custom_activation("cubic", lambda u: u**3, lambda u: 3 * u**2)
     with pytest.raises(InputError, match="custom"):
@@ -158,7 +179,7 @@ def test_custom_activations_are_not_written():
         ("[network]\ninput_dim=4\nwidths=[4]\nwidth=4\ndepth=1\nactivation='tanh'", "network.widths", "either"),
         ("[network]\ninput_dim=4\nwidth=4\nactivation='tanh'", "network.depth", "required"),
         ("[network]\ninput_dim=4\nwidths=[-4]\nactivation='tanh'", "network.widths[0]", "at least 1"),
-        ("[network]\narchitecture='cnn'", "network.architecture", "mlp"),
+        ("[network]\narchitecture='cn'", "network.architecture", "'cnn'"),
         ("[netwrk]\n", "netwrk", "did you mean 'network'"),
         ("[verify]\nmargin=1\n", "file", "either"),
         ("network = 3", "network", "table"),
@@ -169,7 +190,7 @@ def test_custom_activations_are_not_written():
         ("[[layer]]\ntype='dense'\nfan_in=4\nfan_out=4\nsigma=1", "layer[0].sigma", "did you mean"),
         (MLP.replace("0.02", "0"), "verify.margin", "(0, 1]"),
         (MLP.replace("[[2.0]]", "[[-2.0]]"), "inputs.gram", "semidefinite"),
-        (MLP.replace("gram = [[2.0]]", "digits = 2"), "network.input_dim", "64"),
+        (MLP.replace("gram = [[2.0]]", "digits = 2"), "network's input", "64"),
         (MLP.replace("gram = [[2.0]]", "values = [[1.0]]"), "inputs.x", "shape"),
         (MLP.replace("gram = [[2.0]]", "gramm = [[1.0]]"), "inputs.gramm", "did you mean 'gram'"),
         ("[network", "file", "TOML"),

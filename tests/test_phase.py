@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from mcverify.activations import Activation, activation, custom_activation
 from mcverify.errors import InputError
 from mcverify.expectations import gaussian
+from mcverify.strategies import activations, sigma_b2, sigma_w2
 from mcverify.theory import critical_line as line_module
 from mcverify.theory import roots
 from mcverify.theory.correlation_map import CorrelationMap
@@ -502,13 +503,12 @@ def test_dropout_of_an_odd_network_without_bias_decorrelates() -> None:
 
 ACTIVATIONS = ("tanh", "erf", "relu", "leaky_relu(0.3)", "sin", "gelu", "silu", "sigmoid", "softplus", "elu", "selu",
                "hard_tanh", "linear")  # fmt: skip
-weights = st.floats(0.05, 4.0)
-biases = st.one_of(st.just(0.0), st.floats(1e-6, 2.0))
+weights, biases = sigma_w2(0.05, 4.0), sigma_b2(1e-6, 2.0)
 some = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
 
 @some
-@given(st.sampled_from(ACTIVATIONS), weights, biases, st.sampled_from([1.0, 0.9, 0.5]))
+@given(activations(ACTIVATIONS), weights, biases, st.sampled_from([1.0, 0.9, 0.5]))
 def test_fixed_points_are_fixed_and_slopes_are_slopes(act: str, sigma_w2: float, sigma_b2: float, keep: float) -> None:
     q_map = VarianceMap(activation(act), sigma_w2, sigma_b2, keep)
     for point in fixed_points(q_map).points:
@@ -520,7 +520,7 @@ def test_fixed_points_are_fixed_and_slopes_are_slopes(act: str, sigma_w2: float,
 
 
 @some
-@given(st.sampled_from(ACTIVATIONS), weights, biases)
+@given(activations(ACTIVATIONS), weights, biases)
 def test_no_crossing_is_missed(act: str, sigma_w2: float, sigma_b2: float) -> None:
     q_map = VarianceMap(activation(act), sigma_w2, sigma_b2)
     assume(not fixed_points(q_map).continuum)
@@ -532,7 +532,7 @@ def test_no_crossing_is_missed(act: str, sigma_w2: float, sigma_b2: float) -> No
 
 
 @some
-@given(st.sampled_from(ACTIVATIONS), weights, biases)
+@given(activations(ACTIVATIONS), weights, biases)
 def test_what_the_names_promise(act: str, sigma_w2: float, sigma_b2: float) -> None:
     p = phase(act, sigma_w2, sigma_b2)
     if p.name in ("ordered", "critical", "chaotic") and not math.isnan(p.q):
@@ -553,7 +553,7 @@ def test_what_the_names_promise(act: str, sigma_w2: float, sigma_b2: float) -> N
 
 
 @some
-@given(st.sampled_from((*ACTIVATIONS, "sign")), weights, biases, st.floats(0.05, 0.999))
+@given(activations((*ACTIVATIONS, "sign")), weights, biases, st.floats(0.05, 0.999))
 def test_dropout_bounds_the_slope_of_every_activation(act: str, sigma_w2: float, sigma_b2: float, keep: float) -> None:
     p = phase(act, sigma_w2, sigma_b2, keep=keep)
     assume(not math.isnan(p.c))
@@ -563,7 +563,7 @@ def test_dropout_bounds_the_slope_of_every_activation(act: str, sigma_w2: float,
 
 
 @some
-@given(st.sampled_from(["tanh", "erf", "sin", "hard_tanh", "elu", "selu"]), st.floats(1e-4, 20))
+@given(activations(["tanh", "erf", "sin", "hard_tanh", "elu", "selu"]), sigma_b2(1e-4, 20.0, none=False))
 def test_critical_weights_are_critical(act: str, sigma_b2: float) -> None:
     p = phase(act, critical_sigma_w2(act, sigma_b2), sigma_b2)
     assert p.name == "critical"
@@ -572,7 +572,7 @@ def test_critical_weights_are_critical(act: str, sigma_b2: float) -> None:
 
 
 @some
-@given(st.sampled_from(["tanh", "gelu", "sin", "selu", "softplus"]), st.floats(0.1, 2), st.floats(0.001, 1),
+@given(activations(["tanh", "gelu", "sin", "selu", "softplus"]), sigma_w2(0.1, 2.0), sigma_b2(0.001, 1.0, none=False),
        st.floats(0.01, 30), st.floats(0.001, 0.3))  # fmt: skip
 def test_the_margin_holds_from_the_depth_on(
     act: str, sigma_w2: float, sigma_b2: float, q1: float, margin: float

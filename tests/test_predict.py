@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 import mcverify as mv
 from mcverify.inputs import with_gram
 from mcverify.layers.layer import State
+from mcverify.strategies import networks
+from mcverify.theory.diagnosis import diagnose
 from mcverify.theory.propagation import propagate
 
 GRAM = [[1.0, 0.4], [0.4, 0.5]]
@@ -121,6 +123,12 @@ def test_second_moment_of_he_relu_lengths(known_answers):
         assert abs(m2.mean() - product) < 5 * m2.std() / np.sqrt(len(m2))
 
 
+def stack(*phis):
+    """Maps of width 8 without biases, an activation after each."""
+    layers = [mv.Dense(4, 8, 2.0), *[mv.Dense(8, 8, 2.0)] * (len(phis) - 1)]
+    return mv.Network([v for pair in zip(layers, map(mv.Activation, phis), strict=True) for v in pair])
+
+
 @pytest.mark.parametrize(
     ("net", "exact_q", "exact_gradient"),
     [
@@ -131,12 +139,30 @@ def test_second_moment_of_he_relu_lengths(known_answers):
         (mv.mlp(4, [8] * 3, "relu", 2.0, 0.0), [1, 1, 1], [0, 0, 1]),  # a dead layer has no coins above it
         (mv.mlp(4, [8] * 3, "leaky_relu(0.1)", 2.0), [1, 1, 1], [1, 1, 1]),
         (mv.mlp(4, [8] * 3, "leaky_relu(0.1)", 2.0, 0.0, keep=0.5), [1, 1, 1], [0, 0, 1]),
+        (stack("tanh", "tanh", "relu", "relu"), [1, 1, 0, 0], [0, 0, 1, 1]),  # what is lost is not found again
+        (stack("relu", "leaky_relu(0.1)", "leaky_relu(0.1)", "leaky_relu(0.1)"), [1, 1, 1, 1], [0, 0, 0, 1]),
     ],
 )
 def test_marks(net, exact_q, exact_gradient):
     p = mv.predict(net, with_gram(GRAM, 4))
     assert [m == "exact" for m in p.q_mark.values[:, 0, 0]] == [bool(e) for e in exact_q]
     assert [m == "exact" for m in p.grad_norm2_mark.values[:, 0]] == [bool(e) for e in exact_gradient]
+
+
+@pytest.mark.parametrize("keep", [1.0, 0.7])
+def test_gradient_norms_gain_chi(keep):
+    """E‖δ^l‖² = χ^l E‖δ^{l+1}‖² whatever the widths (Schoenholz et al. 2017, eq. 12; §5 for dropout)."""
+    net = mv.mlp(4, [8, 5, 9], "tanh", 1.5, 0.1, keep=keep)
+    p = mv.predict(net, with_gram(GRAM, 4))
+    norms = p.grad_norm2.values
+    np.testing.assert_allclose(norms[:-1] / norms[1:], p.chi.values[:-1], rtol=1e-10)
+
+
+def test_gradients_in_words():
+    """Five maps, four gains: He's ReLU network off by a tenth gains 10% a layer."""
+    net = mv.mlp(4, [8] * 5, "relu", 2.2)
+    told = " ".join(diagnose(net, propagate(net, with_gram([[1.0]], 4))))
+    assert "changes by a factor 1.46, +10.00% per layer on average" in told
 
 
 def test_marked_exact_means_exact_at_width_two():
@@ -184,15 +210,15 @@ def test_theory_refuses_what_it_cannot_treat():
 
 
 @given(
-    st.sampled_from(["tanh", "relu", "erf", "gelu", "sin"]),
-    st.floats(0.5, 3.0),
-    st.floats(0.0, 0.5),
+    networks(
+        activations=["tanh", "relu", "erf", "gelu", "sin"], min_depth=4, min_width=2, keep=1.0,
+        sigma_w2=mv.strategies.sigma_w2(0.5, 3.0), sigma_b2=mv.strategies.sigma_b2(0.0, 0.5),
+    ),
     st.floats(-0.85, 0.85),
-)
-def test_covariances_stay_covariances(phi, sigma_w2, sigma_b2, c):
+)  # fmt: skip
+def test_covariances_stay_covariances(net, c):
     """q^l is positive semidefinite and symmetric; equal inputs stay equal; gradients of equal inputs too."""
-    net = mv.mlp(4, [4] * 4, phi, sigma_w2, sigma_b2)
-    x = with_gram([[1.0, c, 1.0], [c, 0.8, c], [1.0, c, 1.0]], 4)
+    x = with_gram([[1.0, c, 1.0], [c, 0.8, c], [1.0, c, 1.0]], net.input_dim)
     p = propagate(net, x, "shared")
     assert np.linalg.eigvalsh(p.q).min() > -1e-9
     np.testing.assert_allclose(p.q, np.swapaxes(p.q, 1, 2), rtol=1e-12, atol=1e-15)

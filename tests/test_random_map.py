@@ -9,7 +9,7 @@ over many configurations and judged once, at a total level of 1e-6. Planted erro
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from hashlib import blake2b
+from itertools import chain
 from types import SimpleNamespace
 
 import numpy as np
@@ -26,36 +26,16 @@ from mcverify.kernels import cpu, reference
 from mcverify.random_map import conditional, explicit
 from mcverify.random_map.engine import Map
 from mcverify.simulation.trace import Plan, trace
+from mcverify.strategies import KINDS, kinds, networks, seed_of, vectors, weight_laws, width
 from mcverify.streams import Site, stream_key
 
 LEVEL = 1e-6  # of the whole collection of p-values in one test
-KINDS = ("generic", "scaled", "zero", "repeated", "parallel", "near", "crowded")
 BACKENDS = pytest.mark.parametrize("kernels", [cpu, reference], ids=["cpu", "reference"])
 
 
 def seeded(config, purpose):
     """A generator that depends on the configuration alone."""
-    return np.random.default_rng(int.from_bytes(blake2b(f"{purpose} {config!r}".encode()).digest()[:8], "little"))
-
-
-def columns(rng, kind, count, units):
-    """(count, units): generic, of scales a million apart, or with columns that are zero, repeated, parallel, equal
-    to 1e-6, or of rank 2."""
-    a = rng.normal(size=(count, units))
-    if kind == "scaled":
-        a *= 10.0 ** rng.integers(-3, 4, size=(count, 1))
-    for i in range(1, count, 2):
-        if kind == "zero":
-            a[i] = 0.0
-        elif kind == "repeated":
-            a[i] = a[i - 1]
-        elif kind == "parallel":
-            a[i] = -0.3 * a[i - 1]
-        elif kind == "near":
-            a[i] = a[i - 1] + 1e-6 * np.linalg.norm(a[i - 1]) * rng.normal(size=units) / np.sqrt(units)
-    if kind == "crowded":
-        a = rng.normal(size=(count, 2)) @ a[: min(2, count)][np.arange(2) % min(2, count)]
-    return a
+    return np.random.default_rng(seed_of(config, purpose=purpose))
 
 
 @dataclass(frozen=True)
@@ -78,25 +58,19 @@ class Case:
 
     def arrays(self):
         """(x, dx, d), the same for all replicates."""
-        rng = seeded(self, "arrays")
-        ab = columns(rng, self.kind, self.inputs + self.tangents, self.n_in)
-        order = rng.permutation(len(ab))
-        return (
-            ab[order][: self.inputs],
-            ab[order][self.inputs :],
-            columns(rng, self.cokind, self.cotangents, self.n_out),
-        )
+        seed = seed_of(self)
+        ab = vectors(self.kind, self.inputs + self.tangents, self.n_in, seed)
+        x, t = np.split(seeded(self, "order").permutation(ab), [self.inputs])
+        return x, t, vectors(self.cokind, self.cotangents, self.n_out, seed + 1)
 
 
-sizes = st.one_of(st.integers(1, 6), st.integers(1, 64))
-
-
-kinds = st.one_of(st.just("generic"), st.sampled_from(KINDS))
+CONDITIONAL = ["gaussian", "orthogonal"]
+sizes = width(max_width=64)
 
 
 @st.composite
-def cases(draw, law=st.sampled_from(["gaussian", "orthogonal"])):
-    chosen = draw(law)
+def cases(draw, laws=weight_laws(CONDITIONAL)):
+    chosen = draw(laws)
     n_in = draw(sizes)
     return Case(
         chosen,
@@ -106,8 +80,8 @@ def cases(draw, law=st.sampled_from(["gaussian", "orthogonal"])):
         draw(st.integers(1, 8)),
         draw(st.integers(0, 3)),
         draw(st.integers(1, 6)),
-        draw(kinds),
-        draw(kinds),
+        draw(kinds()),
+        draw(kinds()),
     )
 
 
@@ -166,7 +140,7 @@ def test_transpose_is_the_transpose(kernels, dtype, tolerance, case):
 
 @BACKENDS
 @settings(max_examples=60)
-@given(case=cases(law=st.just("orthogonal")))
+@given(case=cases(weight_laws(["orthogonal"])))
 def test_haar_maps_keep_every_inner_product(kernels, case):
     """‖O u‖ = ‖u‖ and O u · O v = u · v, forward and transposed."""
     case = replace(case, bias=0.0)
@@ -195,8 +169,17 @@ def test_backends_sample_the_same_maps(case, tied):
         np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-9 * np.abs(b).max(initial=0.0))
 
 
-@BACKENDS
 @pytest.mark.parametrize("law", ["gaussian", "orthogonal"])
+@pytest.mark.parametrize("kind", ["generic", "near"])
+def test_backends_sample_the_same_wide_maps(law, kind):
+    """Units beyond the tiles of 1024 in which the compiled kernels mix columns."""
+    case = Case(law, 2100, 2100 if law == "orthogonal" else 1100, 0.4, 2, 1, 2, kind, "generic")
+    for a, b in zip(*(run_map(sampler(k), case, 2) for k in (cpu, reference)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-9 * np.abs(b).max())
+
+
+@BACKENDS
+@pytest.mark.parametrize("law", CONDITIONAL)
 @pytest.mark.parametrize(("dtype", "distance", "tolerance"), [("float64", 1e-6, 1e-3), ("float32", 1e-5, 3e-2)])
 def test_outputs_of_nearly_equal_inputs_differ_as_they_should(kernels, law, dtype, distance, tolerance):
     """W (x_2 − x_1) has the scale of x_2 − x_1; and the cotangents know the direction x_2 − x_1."""
@@ -369,7 +352,7 @@ def map_verdict(kernels, law, examples, count):
     every, first = [], []
 
     @settings(max_examples=examples, database=None)
-    @given(case=cases(law=st.just(law)))
+    @given(case=cases(weight_laws([law])))
     def collect(case):
         p = (gaussian_p_values if law == "gaussian" else haar_p_values)(kernels, case, count)
         every.extend(p)
@@ -379,7 +362,7 @@ def map_verdict(kernels, law, examples, count):
     return judge(every, first)
 
 
-@pytest.mark.parametrize("law", ["gaussian", "orthogonal"])
+@pytest.mark.parametrize("law", CONDITIONAL)
 @BACKENDS
 def test_maps_have_their_law(kernels, law):
     """Gaussian: every linear functional of (W x + b, W t, Wᵀ δ) has its exact Gaussian law, which by
@@ -394,48 +377,34 @@ def test_maps_have_their_law(kernels, law):
 class NetCase:
     """A network and its inputs."""
 
-    widths: tuple[int, ...]
-    activation: str
-    law: str
-    bias: float
+    net: mv.Network
     inputs: int
     kind: str
     tangents: int
     cotangent: str
-    keep: float
 
     def plan(self, engine, key):
-        net = mv.mlp(
-            self.widths[0],
-            self.widths[1:],
-            self.activation,
-            1.7,
-            self.bias,
-            self.law,
-            keep=self.keep,
-            readout=self.widths[-1],
-        )
-        x = columns(seeded(self, "inputs"), self.kind, self.inputs, self.widths[0])
-        x /= np.maximum(norm(x).max() / np.sqrt(self.widths[0]), 1e-300)
-        return Plan(net, x, engine, stream_key(key, "licence"), self.cotangent, self.tangents)
+        x = vectors(self.kind, self.inputs, self.net.input_dim, seed_of(self))
+        x /= np.maximum(norm(x).max() / np.sqrt(self.net.input_dim), 1e-300)
+        return Plan(self.net, x, engine, stream_key(key, "licence"), self.cotangent, self.tangents)
 
 
-@st.composite
-def net_cases(draw):
-    law = draw(st.sampled_from(["gaussian", "gaussian", "orthogonal"]))
-    depth = draw(st.integers(1, 3))
-    widths = [draw(sizes)] * (depth + 1) if law == "orthogonal" else [draw(sizes) for _ in range(depth + 1)]
-    return NetCase(
-        tuple(widths),
-        draw(st.sampled_from(activations.names())),
-        law,
-        draw(st.sampled_from([0.0, 0.3])),
-        draw(st.integers(1, 8)),
-        draw(kinds),
-        draw(st.integers(0, 2)),
-        draw(st.sampled_from(["independent", "shared"])),
-        draw(st.sampled_from([1.0, 1.0, 0.8])),
-    )
+def licensed(law):
+    """Networks of one law, with every activation; Haar maps are square."""
+    return networks(
+        laws=law, square=law == "orthogonal", max_depth=3, max_width=64, readout=True, sigma_w2=1.7,
+        sigma_b2=st.sampled_from([0.0, 0.3]), keep=st.sampled_from([1.0, 1.0, 0.8]),
+    )  # fmt: skip
+
+
+net_cases = st.builds(
+    NetCase,
+    licensed("gaussian") | licensed("gaussian") | licensed("orthogonal"),
+    st.integers(1, 8),
+    kinds(),
+    st.integers(0, 2),
+    st.sampled_from(["independent", "shared"]),
+)
 
 
 def net_statistics(case, engine, key, count):
@@ -480,7 +449,7 @@ def net_verdict(kernels, examples, count, fixed=()):
     every, first = [], []
 
     @settings(max_examples=examples, database=None)
-    @given(case=net_cases())
+    @given(case=net_cases)
     def collect(case):
         p = net_p_values(kernels, case, count)
         every.extend(p)
@@ -493,28 +462,26 @@ def net_verdict(kernels, examples, count, fixed=()):
 
 
 # Every activation once, on a small network, where finite-width effects are largest.
-EVERY_ACTIVATION = [
-    NetCase((3, 4, 3, 2), name, "gaussian", 0.3 * (i % 2), 2 + i % 4, KINDS[i % len(KINDS)], i % 3, "independent", 1.0)
-    for i, name in enumerate(activations.names())
-]
+def every_activation(*widths, law="gaussian"):
+    for i, name in enumerate(activations.names()):
+        net = mv.mlp(widths[0], widths[1:], name, 1.7, 0.3 * (i % 2), law, readout=widths[-1])
+        yield NetCase(net, 2 + i % 4, KINDS[i % len(KINDS)], i % 3, "independent")
 
 
 def test_networks_have_the_law_of_explicit_weights():
-    assert net_verdict(cpu, 40, 1200, EVERY_ACTIVATION) == ""
+    assert net_verdict(cpu, 40, 1200, every_activation(3, 4, 3, 2)) == ""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("law", ["gaussian", "orthogonal"])
+@pytest.mark.parametrize("law", CONDITIONAL)
 def test_maps_have_their_law_in_full(law):
     assert map_verdict(cpu, law, 400, 10_000) == ""
 
 
 @pytest.mark.slow
 def test_networks_have_the_law_of_explicit_weights_in_full():
-    every = [replace(c, law=law, widths=w) for c in EVERY_ACTIVATION
-             for law, w in (("gaussian", (2, 3, 2)), ("gaussian", (30, 20, 40)),
-                           ("orthogonal", (5, 5, 5)))]  # fmt: skip
-    assert net_verdict(cpu, 300, 6000, every) == ""
+    every = (every_activation(2, 3, 2), every_activation(30, 20, 40), every_activation(5, 5, 5, law="orthogonal"))
+    assert net_verdict(cpu, 300, 6000, chain(*every)) == ""
 
 
 def test_fresh_transposes_are_independent_of_the_forward_pass():
@@ -565,7 +532,8 @@ def jitter(x, z, gain, offset):
     """A ridge of 1e-6 on the Gram matrix before its root."""
     a = algebra._with_bias(x, gain, offset)
     gram = algebra._dots(a, a)
-    ridge = 1e-6 * np.trace(gram, axis1=1, axis2=2)[:, None, None] * np.eye(gram.shape[1])
+    trace = np.trace(gram, axis1=1, axis2=2)[:, None, None]
+    ridge = (1e-6 * trace + 1e-300) * np.eye(gram.shape[1])  # zero inputs have a root too
     r = np.linalg.cholesky(gram + ridge).swapaxes(1, 2)
     return algebra._times(r, z), algebra.Root(r, np.ones(len(x), bool))
 
@@ -613,7 +581,7 @@ PLANTED = {
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_error_is_found(name):
     law, changes = PLANTED[name]
-    assert map_verdict(broken(**changes), law, 15, 1500) != ""
+    assert map_verdict(broken(**changes), law, 40, 1500) != ""
 
 
 # ---- through simulate -----------------------------------------------------------------------------------
@@ -622,7 +590,7 @@ def test_a_planted_error_is_found(name):
 def test_addresses_decide_and_nothing_else(monkeypatch):
     """Bit for bit: any threads, any chunking; near and dependent inputs among them."""
     net = mv.mlp(8, [12, 12, 5], "relu", 2.0, 0.1)
-    x = columns(np.random.default_rng(0), "near", 4, 8)
+    x = vectors("near", 4, 8)
     runs = [mv.simulate(net, x, samples=300, threads=t, engine="conditional", tangents=1) for t in (1, 2, 3)]
     for size in (1, 7, 256):
         monkeypatch.setattr("mcverify.simulation.simulate.chunk_size", lambda *a, size=size: size)
@@ -631,7 +599,7 @@ def test_addresses_decide_and_nothing_else(monkeypatch):
         assert run.equals(runs[0])
 
 
-@pytest.mark.parametrize("law", ["gaussian", "orthogonal"])
+@pytest.mark.parametrize("law", CONDITIONAL)
 def test_backends_sample_the_same_networks(law):
     """float32, one hidden layer: to rounding."""
     net, x = mv.mlp(40, [40, 40], "tanh", 1.5, 0.1, law), with_gram([[1.0, 0.4], [0.4, 0.5]], 40)

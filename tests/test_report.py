@@ -25,7 +25,8 @@ def result(**changes: Any) -> Result:
     base = Result(
         name="paper2000.claim", verdict="confirmed", expected="confirmed", statement="Lengths stay.",
         source="Paper 2000, eq. 1", mark="exact", labels=["layer 1", "layer 2"], estimate=[1.001, 0.999],
-        se=[0.0004, 0.0005], prediction=[1.0, 1.0], margin=[0.005, 0.005], remainder=[0.0, 0.001],
+        se=[0.0004, 0.0005], interval=[[0.9997, 1.0023], [0.9974, 1.0006]], prediction=[1.0, 1.0],
+        margin=[0.005, 0.005], remainder=[0.0, 0.001],
         mde=[0.002, 0.0025], rival_name="lengths double", rival=[2.0, 1.004], margin_reason="it matters",
         p=0.3, p_adjusted=0.6, p_confirmation=None, lack_of_fit=1.0, samples={48: 5919}, samples_for_margin=3000,
         network="64 → [dense 48, tanh]", message="every deviation beyond the margin is excluded", seconds=0.5,
@@ -50,7 +51,12 @@ ALL = [result(), REFUTED, FINDING, UNDECIDED, LADDER, BOUND, NAN, EMPTY]
 
 
 def report(*results: Result, **changes: Any) -> Report:
-    facts = {"mcverify": "0.1.0", "command": "mcverify verify net.toml --seed random", "budget": 2e8, "backend": "cpu"}
+    facts = {
+        "mcverify": "0.1.0",
+        "command": "mcverify verify net.toml --seed random",
+        "budget": "20000n",
+        "backend": "cpu",
+    }
     return replace(Report(list(results), alpha=1e-3, seed=7, provenance=facts), **changes)
 
 
@@ -185,7 +191,7 @@ def test_the_sentence_on_a_network_comes_first() -> None:
 
 def test_commands_repeat_the_claim() -> None:
     shown = report(result(), LADDER)
-    assert html.command(shown, result()) == "mcverify verify paper2000.claim --seed 7 --budget 0.2 --backend cpu"
+    assert html.command(shown, result()) == "mcverify verify paper2000.claim --seed 7 --budget 20000n --backend cpu"
     assert html.command(shown, LADDER) == "mcverify verify net.toml --seed 7"
     plain = replace(shown, provenance={}, alpha=0.01)
     assert html.command(plain, result()) == "mcverify verify paper2000.claim --seed 7 --alpha 0.01"

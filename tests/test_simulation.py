@@ -18,10 +18,11 @@ from mcverify.random_map import explicit
 from mcverify.simulation import executor, observables
 from mcverify.simulation.moments import BLOCK, Moments
 from mcverify.simulation.trace import Plan, trace
+from mcverify.strategies import networks
 from mcverify.streams import Role, stream_key
+from mcverify.weights import LAWS
 
 GRAM = [[1.0, 0.4], [0.4, 0.5]]
-LAWS = ("gaussian", "uniform", "truncated_normal", "rademacher", "orthogonal")
 
 
 def a_plan(net, kernels=cpu, dtype="float64", **more):
@@ -66,15 +67,12 @@ def test_passes_against_plain_matrix_algebra(law, kernels):
 
 @settings(max_examples=25, deadline=None)
 @given(
-    widths=st.lists(st.integers(1, 20), min_size=1, max_size=4),
-    law=st.sampled_from(LAWS),
-    keep=st.sampled_from([1.0, 0.7]),
+    net=networks(max_width=20).filter(lambda net: net.input_dim > 1),  # two inputs that are not parallel
     cotangent=st.sampled_from(["independent", "shared"]),
     start=st.integers(0, 10**9),
 )
-def test_tangents_and_cotangents_are_adjoint(widths, law, keep, cotangent, start):
+def test_tangents_and_cotangents_are_adjoint(net, cotangent, start):
     """Σ v·(J u) = Σ (Jᵀ v)·u, whatever the network."""
-    net = mv.mlp(5, widths, "erf", 1.3, 0.1, law, keep=keep)
     t = trace(a_plan(net, tangents=1, cotangent=cotangent), start, 3)
     up = (t.tape[net.end - 1].dy * t.tape[net.end - 1].gy).sum(axis=(1, 2, 3))
     down = (t.tape[0].dx * t.tape[0].gx).sum(axis=(1, 2, 3))
@@ -100,6 +98,48 @@ def test_weight_gradient_norm_identity():
     by_matrix = (np.einsum("rbi,rbj->rij", delta, x) ** 2).sum(axis=(1, 2))
     by_gram = (observables.grad_gram(t)[:, 1] * cpu.gram(x, x)).sum(axis=(1, 2))
     np.testing.assert_allclose(by_matrix, by_gram, rtol=1e-12)
+
+
+def test_observables_by_plain_sums():
+    """Every observable from the signals on the tape, at unequal widths."""
+    net = mv.mlp(6, [9, 5, 7], "tanh", 1.5, 0.2)
+    t = trace(a_plan(net, tangents=2), 0, 3)
+    fan_in, units = np.array([6, 9, 5]), np.array([9, 5, 7])
+    each = "rci,rdi->rcd"
+    for l, r in enumerate(t.maps):
+        h, x, delta = r.y, np.broadcast_to(r.x, (3, *r.x.shape[1:])), r.gy[:, 0]
+        for measured, by_hand in [
+            (observables.q(t), np.einsum(each, h, h) / units[l]),
+            (observables.metric(t), 0.2 + 1.5 * np.einsum(each, x, x) / fan_in[l]),
+            (observables.length(t), (np.tanh(h) ** 2).mean(axis=-1)),
+            (observables.chi(t), 1.5 * ((1 - np.tanh(h) ** 2) ** 2).mean(axis=-1)),
+            (observables.grad_gram(t), np.einsum(each, delta, delta)),
+            (observables.tangent_gram(t), np.einsum("rdai,reai->rade", r.dy, r.dy) / units[l]),
+        ]:
+            np.testing.assert_allclose(measured[:, l], by_hand, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("cotangent", "different"), [("independent", 2), ("shared", 1)])
+def test_directions_have_unit_norm_and_are_those_asked_for(cotangent, different):
+    """E‖v‖² = 1 for tangents and cotangents, to five standard errors, and no direction stands twice: but for the
+    inputs' own cotangents, when they share one."""
+    net, count = mv.mlp(6, [9, 8], "tanh", 1.5), 500
+    t = trace(a_plan(net, tangents=3, cotangent=cotangent), 0, count)
+    for v, rows in ((t.tape[0].dx, 3 * 2 * count), (t.maps[-1].gy, different * count)):
+        units = v.shape[-1]
+        apart = np.unique(v.reshape(-1, units), axis=0)
+        assert len(apart) == rows
+        assert abs((apart**2).sum(axis=1).mean() - 1) < 5 * np.sqrt(2 / units / rows)
+
+
+def test_no_mask_stands_twice():
+    """Masks of different layers, inputs and replicates: 64 fair coins each, so that none equals another."""
+    net = mv.mlp(8, [64] * 4, "tanh", keep=0.5)
+    t = trace(a_plan(net), 0, 20)
+    masks = [r.saved for r in t.tape if isinstance(r.layer, mv.Dropout)]
+    apart = np.unique(np.concatenate(masks, axis=1).reshape(-1, 64), axis=0)
+    assert len(apart) == 3 * 2 * 20
+    assert set(np.unique(apart)) == {0.0, 2.0}
 
 
 def test_backends_sample_the_same_networks():
@@ -151,9 +191,10 @@ def test_correlation_error_by_the_jackknife():
     np.testing.assert_allclose(means.c_se.values[:, 0, 1], jackknife, rtol=0.05)
 
 
-def test_fresh_backward_weights_are_other_weights():
+@pytest.mark.parametrize("engine", ["explicit", "conditional"])
+def test_fresh_backward_weights_are_other_weights(engine):
     net, x = mv.mlp(8, [12, 6], "tanh", 1.5), with_gram(GRAM, 8)
-    tied, fresh = (mv.simulate(net, x, samples=20, tied=t, replicates=True) for t in (True, False))
+    tied, fresh = (mv.simulate(net, x, 20, engine=engine, tied=t, replicates=True) for t in (True, False))
     assert np.array_equal(tied.q, fresh.q)
     assert not np.any(tied.grad_norm2[:, 0] == fresh.grad_norm2[:, 0])
 

@@ -3,12 +3,14 @@ below is a binomial or normal quantile at a false-alarm rate of 1e-6 or less."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy.stats import binom
+from scipy.stats import binom, norm
 
 from mcverify.statistics import evidence, ladder
 from mcverify.statistics.evidence import Evidence
@@ -64,10 +66,33 @@ def test_bounds_are_confirmed_inside_and_not_above():
 
 
 def test_lack_of_fit_counts_as_one_more_test():
-    assert evidence.p_value(some(0.0, lack_of_fit=1e-5, fits=1)) == pytest.approx(2e-5)
+    """It has a tenth of the level, the estimates the rest."""
+    assert evidence.p_value(some(0.0, lack_of_fit=1e-5, fits=1)) == pytest.approx(1e-4)
     assert evidence.p_value(some(0.0, lack_of_fit=1e-5)) == 1.0
-    z = some(4.0)
-    assert evidence.p_value(some(4.0, fits=1)) == pytest.approx(2 * evidence.p_value(z))
+    assert evidence.p_value(some(4.0, fits=1)) == pytest.approx(evidence.p_value(some(4.0)) / 0.9)
+
+
+def test_what_does_not_fit_is_not_confirmed():
+    assert evidence.confirms(some(0.0, lack_of_fit=0.5, fits=1))
+    assert not evidence.confirms(some(0.0, lack_of_fit=1e-5, fits=1))
+
+
+def test_a_bias_counts_against_both_verdicts():
+    far, near = (some(9.0, margin=20.0, bias=np.array([b])) for b in (0.0, 12.0))
+    assert evidence.p_value(far) < 1e-10
+    assert evidence.p_value(near) == 1.0
+    assert evidence.confirms(far)
+    assert not evidence.confirms(near)
+    bound = some(-5.0, one_sided=True)
+    assert evidence.confirms(bound)
+    assert not evidence.confirms(replace(bound, bias=np.array([3.0])))
+
+
+def test_half_the_level_is_for_what_components_have_in_common():
+    e = some(np.zeros(4), covariance=np.eye(4), weights=np.ones(4))
+    np.testing.assert_allclose(e.shares, [1 / 8] * 4 + [1 / 2])
+    shifted = replace(e, estimate=np.full(4, 2.0))
+    assert evidence.p_value(shifted) == pytest.approx(2 * 2 * norm.sf(4.0))
 
 
 def test_plans_confirm_a_true_claim():
@@ -108,7 +133,7 @@ def test_a_deterministic_agreement_is_a_pass():
 
 def test_holm_by_hand():
     np.testing.assert_allclose(holm(np.array([0.01, 0.04, 0.03])), [0.03, 0.06, 0.06])
-    np.testing.assert_allclose(holm(np.array([0.01, np.nan, 0.03])), [0.02, np.nan, 0.03])
+    np.testing.assert_allclose(holm(np.array([0.01, np.nan, 0.03])), [0.03, np.nan, 0.06])  # which is NaN is no luck
     assert len(holm(np.array([]))) == 0
 
 
@@ -125,10 +150,15 @@ def test_holm_lies_between_p_and_bonferroni(p):
 WIDTHS = np.array([32.0, 48.0, 64.0, 96.0, 128.0, 192.0])
 
 
+def errors(se):
+    """Covariances (width, k, k) of independent components with errors se (width, k)."""
+    return np.stack([np.diag(row**2) for row in se])
+
+
 @given(st.floats(-5, 5), st.floats(-50, 50), st.floats(-500, 500))
 def test_ladder_recovers_its_own_model(y0, c1, c2):
     y = (y0 + c1 / WIDTHS + c2 / WIDTHS**2)[:, None]
-    fitted = ladder.fit(WIDTHS, y, np.full((6, 1), 0.01), 2)
+    fitted = ladder.fit(WIDTHS, y, errors(np.full((6, 1), 0.01)), 2)
     assert fitted.intercept[0] == pytest.approx(y0, abs=1e-8)
     assert fitted.slope[0] == pytest.approx(c1, abs=1e-5)
     assert fitted.lack_of_fit > 0.999
@@ -136,7 +166,8 @@ def test_ladder_recovers_its_own_model(y0, c1, c2):
 
 def test_ladder_intercepts_have_their_standard_error():
     se = np.geomspace(0.01, 0.03, 6)[:, None]
-    fits = [ladder.fit(WIDTHS, 1.0 + 2.0 / WIDTHS[:, None] + se * RNG.normal(size=(6, 1)), se, 2) for _ in range(4000)]
+    truth = 1.0 + 2.0 / WIDTHS[:, None]
+    fits = [ladder.fit(WIDTHS, truth + se * RNG.normal(size=(6, 1)), errors(se), 2) for _ in range(4000)]
     z = np.array([(f.intercept[0] - 1) / f.se[0] for f in fits])
     assert abs(z.mean()) < 5 / np.sqrt(len(z))
     assert abs(z.var() - 1) < 5 * np.sqrt(2 / len(z))
@@ -146,12 +177,20 @@ def test_ladder_intercepts_have_their_standard_error():
 
 def test_ladder_sees_a_wrong_order():
     y = (1.0 + 400.0 / WIDTHS**2)[:, None]
-    assert ladder.fit(WIDTHS, y, np.full((6, 1), 0.005), 1).lack_of_fit < 1e-6
+    assert ladder.fit(WIDTHS, y, errors(np.full((6, 1), 0.005)), 1).lack_of_fit < 1e-6
+
+
+def test_lack_of_fit_over_components_by_bonferroni():
+    y = 1.0 + 0.05 * np.random.default_rng(3).normal(size=(6, 5))
+    se = np.full((6, 5), 0.05)
+    alone = [ladder.fit(WIDTHS, y[:, i : i + 1], errors(se[:, :1]), 2).lack_of_fit for i in range(5)]
+    assert 5 * min(alone) < 1
+    assert ladder.fit(WIDTHS, y, errors(se), 2).lack_of_fit == pytest.approx(5 * min(alone))
 
 
 def test_ladder_needs_enough_widths():
     with pytest.raises(ValueError, match="at least 4 widths"):
-        ladder.fit(WIDTHS[:3], np.zeros((3, 1)), np.ones((3, 1)), 2)
+        ladder.fit(WIDTHS[:3], np.zeros((3, 1)), errors(np.ones((3, 1))), 2)
 
 
 def test_allocation_beats_equal_shares():
@@ -164,3 +203,16 @@ def test_allocation_beats_equal_shares():
         return np.linalg.inv(design.T @ design)[0, 0] * (m * cost).sum()
 
     assert variance_times_work(share) < variance_times_work(np.full(6, 1 / 6))
+
+
+@pytest.mark.parametrize("sd", [np.ones(6), np.array([1.0, 1.2, 1.1, 1.5, 1.3, 2.0])])
+def test_allocation_is_the_best_for_its_weights(sd):
+    """Σ a_i² sd_i²/m_i · Σ cost_i m_i is at least (Σ |a_i| sd_i √cost_i)² (Cauchy–Schwarz); a by least squares
+    with weights 1/sd², apart from the code."""
+    cost = WIDTHS**2
+    basis = (WIDTHS.min() / WIDTHS[:, None]) ** np.arange(3) / sd[:, None]
+    a = np.linalg.solve(basis.T @ basis, basis.T)[0] / sd
+    m = ladder.allocation(WIDTHS, sd, cost, 2)
+    assert m.min() > 0.11 * m.mean()  # no width at its least share, where more is given than is best
+    least = (np.abs(a) * sd * np.sqrt(cost)).sum() ** 2
+    assert (a**2 * sd**2 / m).sum() * (cost * m).sum() == pytest.approx(least, rel=1e-9)

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mcverify.claims.mutations import weight_gain
 from mcverify.network import Network
 from mcverify.simulation.trace import Cotangent, Trace
 
@@ -25,13 +26,16 @@ Labels = Callable[[Network], list[str]]
 
 @dataclass(frozen=True)
 class Mutant:
-    """A simulation made wrong, on the simulated side alone: the prediction keeps the claim's own network.
+    """A simulation changed, on the simulated side alone: the prediction keeps the claim's own network.
 
-    network: what is sampled instead; measure: what is done to the sample instead."""
+    As a claim's mutant it is wrong, and must be refuted; as its neighbour it is another way to sample the same law,
+    and must be confirmed. network: what is sampled instead; measure: what is done to the sample instead;
+    engine: the engine that samples instead."""
 
     name: str
     network: Callable[[Network], Network] | None = None
     measure: Measure | None = None
+    engine: str | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,12 @@ class Claim:
     leave any claim undecided.
     margin: relative to the prediction where `relative`, else in the component's own unit.
     remainder(net, x) -> (component,): how far the truth may be from the prediction by the claim's account.
+    growth: of a ladder's coefficients, from one power of 1/width to the next, in units of depth/width; it bounds the
+    bias of what the order leaves out.
+    knob(size) -> the network with an error of that relative size, for the smallest error that the claim catches;
+    None where the claim does not move with any one number.
+    finding: what the claim is a finding about, shared by the claims of a pair: the source's statement, expected
+    refuted, and the mended one, expected confirmed.
     """
 
     name: str
@@ -81,6 +91,8 @@ class Claim:
     labels: Labels
     rival: Rival | None
     mutants: tuple[Mutant, ...]
+    neighbours: tuple[Mutant, ...] = ()
+    knob: Callable[[float], Callable[[Network], Network]] | None = weight_gain
     combine: Callable[[FloatArray], FloatArray] = identity
     remainder: Predict | None = None
     relative: bool = False
@@ -90,4 +102,6 @@ class Claim:
     engine: str = "explicit"
     order: int = 2
     cotangent: Cotangent = "independent"
+    growth: float = 1.0
     expected: Verdict = "confirmed"
+    finding: str = ""

@@ -13,7 +13,8 @@ import numpy as np
 
 from mcverify.claims import measures, mutations
 from mcverify.claims.claim import Claim, FloatArray, Labels, Measure, Mutant, Predict
-from mcverify.claims.experiment import LEAST, cost
+from mcverify.claims.experiment import cost
+from mcverify.claims.plan import LEAST
 from mcverify.correlation import mean_correlation
 from mcverify.network import Network
 from mcverify.theory.propagation import Prediction, propagate
@@ -53,7 +54,7 @@ def generic_claims(net: Network, x: FloatArray, margin: float, ladder_cost: floa
     Raises Unpredictable for a network that theory cannot treat."""
     p = propagate(net, x)
     claims = [*_exact(net, x, margin), *_own_widths(net, x, margin)]
-    factors = ladder_factors(net, len(x), ladder_cost)
+    factors = ladder_factors(net, x[..., 0].size, ladder_cost)
     if len(factors) >= 5 and not p.heuristic:
         claims += _ladders(net, x, margin, factors)
     return claims
@@ -78,10 +79,10 @@ def _exact(net: Network, x: FloatArray, margin: float) -> list[Claim]:
 
     statement = "Each map's output has the length its weights' variance and biases give, given its input."
     out = [claim("map", statement, measures.map_gain, layer_labels(1, 0), 1.0)]
-    if measures.one_step_layers(net) and all(net.dense(i).weights == "gaussian" for i in net.maps):
+    if measures.one_step_layers(net) and all(net.random_map(i).law == "gaussian" for i in net.maps):
         statement = "Given a layer's metric, the mean of the next layer's is Q of it."
         out.append(claim("one_step_q", statement, measures.one_step_variance, step_labels, 1.0))
-        if len(x) > 1:
+        if len(x) > 1 and len(net.input_shape) == 1:
             statement = "Given a layer's metric, the mean of the next layer's cross terms is C of it."
             out.append(claim("one_step_c", statement, measures.one_step_covariance, step_labels, 0.0))
     return out
@@ -107,7 +108,7 @@ _FOLLOWED: tuple[tuple[str, str, Read, Measure, Labels], ...] = (
 
 
 def _followed(x: FloatArray, net: Network) -> list[tuple[str, str, Read, Measure, Labels]]:
-    deep, several = len(net.maps) > 1, len(x) > 1
+    deep, several = len(net.maps) > 1, x[..., 0].size > 1
     rows = [row for row in _FOLLOWED if deep and (several or row[0] != "correlation")]
     p = propagate(net, x)
     # Where theory gives zero or infinity (a zero input, φ′ = 0) there is no logarithm to follow.

@@ -52,9 +52,9 @@ def one_step_covariance(trace: Trace) -> FloatArray:
     scale = np.sqrt(_mapped_variances(trace, np.diagonal(g, axis1=-2, axis2=-1)))
     out = []
     for step, (l, phi, _) in enumerate(one_step_layers(net)):
-        dense = net.dense(net.maps[l])
+        m = net.random_map(net.maps[l])
         product = gaussian.covariance(phi, g[:, l - 1, a, a], g[:, l - 1, a, b], g[:, l - 1, b, b], rtol=_RTOL).value
-        residual = g[:, l, a, b] - (dense.sigma_w2 * product + dense.sigma_b2)
+        residual = g[:, l, a, b] - (m.sigma_w2 * product + m.sigma_b2)
         unit = scale[:, step, a] * scale[:, step, b]
         out.append(np.where(unit == 0, 0.0, residual / unit))
     return np.stack(out, axis=1)
@@ -65,9 +65,9 @@ def _mapped_variances(trace: Trace, g: FloatArray) -> FloatArray:
     net = trace.plan.net
     out = []
     for l, phi, keep in one_step_layers(net):
-        dense = net.dense(net.maps[l])
+        m = net.random_map(net.maps[l])
         second = gaussian.second_moment(phi, g[:, l - 1], rtol=_RTOL).value
-        out.append(dense.sigma_w2 * second / keep + dense.sigma_b2)
+        out.append(m.sigma_w2 * net.layers[net.maps[l]].mean_met(second) / keep + m.sigma_b2)
     return np.stack(out, axis=1)
 
 

@@ -75,8 +75,8 @@ def _fan_out_gain(net: Network, x: FloatArray) -> FloatArray:
     q = np.diagonal(propagate(net, x).q, axis1=1, axis2=2)
     out = []
     for l, _, _ in measures.one_step_layers(net):
-        dense = net.dense(net.maps[l])
-        out.append((dense.sigma_b2 + (q[l] - dense.sigma_b2) * dense.fan_in / dense.fan_out) / q[l])
+        m = net.random_map(net.maps[l])
+        out.append((m.sigma_b2 + (q[l] - m.sigma_b2) * m.fan_in / m.fan_out) / q[l])
     return np.concatenate(out)
 
 
@@ -229,10 +229,11 @@ C_FIXED_POINT = Claim(
     test="ladder",
     margin=0.08,
     margin_reason="a ninth of the distance to c* = 1",
+    growth=0.5,  # near a fixed point the layers of the last ξ_c = 7 count, not all sixteen
     labels=lambda net: ["from above", "from below"],
     rival=Rival("every correlation ends at 1", lambda net, x: np.ones(2)),
     mutants=(Mutant("σ_w² of the ordered point", mutations.weight_gain(ORDERED[0] / CHAOTIC[0])),
-             Mutant("σ_w² off by 20%", mutations.weight_gain(1.2))),
+             Mutant("σ_w² off by 30%", mutations.weight_gain(1.3))),
 )  # fmt: skip
 
 

@@ -134,6 +134,7 @@ TIED_WEIGHTS = Claim(
     margin_reason="four percent of a layer's gain; the rival is 0.69 away",
     labels=generic.layer_labels(1, 1),
     rival=Rival("tied weights matter at leading order, as for the cotangent δ^L = h^L", _as_dependent_cotangent),
+    knob=None,  # a difference of gains: no gain moves it
     mutants=(
         Mutant(
             "the cotangent is the output itself, δ^L = h^L",
@@ -165,6 +166,7 @@ def _sign_claim(name: str, statement: str, point: tuple[float, float], sign: flo
         labels=lambda net: ["mean over layers"],
         rival=Rival("the other phase", lambda net, x: np.array([abs(np.log(phase_of(point).chi_1))])),
         mutants=(mutant,),
+        knob=mutations.weight_gain if sign > 0 else lambda gain: mutations.weight_gain(1 / gain),  # towards order
     )
 
 
@@ -282,6 +284,7 @@ DROPOUT_BOUND = Claim(
     labels=lambda net: ["rate"],
     rival=Rival("the rate χ_1 of the network without dropout",
                 lambda net, x: np.array([np.log(phase_of(DEEPEST).chi_1)])),
+    knob=None,  # the bound holds for every σ_w²
     mutants=(Mutant("no dropout", mutations.no_dropout),),
 )  # fmt: skip
 

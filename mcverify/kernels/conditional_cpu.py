@@ -31,9 +31,13 @@ from mcverify.kernels.linear_cpu import (
 Array = NDArray[Any]
 FloatArray = NDArray[np.float64]
 
-# The part of a column outside the others, squared and relative, below which its root is not taken from the
-# Gram matrix, nor its normals from the image: the loss of precision is this number's inverse.
-_WEAK = 1e-3
+
+def _weak_below(dtype: np.dtype[Any]) -> float:
+    """The part of a column outside the others, squared and relative, below which its root is not taken from the
+    Gram matrix, nor its normals from the image.
+
+    The normal equations lose this number's inverse in float64, the mixture its root's in the signal's type."""
+    return 1e-5 if dtype == np.float32 else 1e-3
 
 
 # ---- roots ----------------------------------------------------------------------------------------------
@@ -49,14 +53,14 @@ def _frame(a: Array, gain: float, offset: Array, q: Array, r: Array) -> None:
 
 
 @njit(**COMPILED)
-def _root(a: Array, gain: float, offset: Array, r: Array, gram: Array) -> bool:
-    """The root r of the columns (gain · a, offset); whether it had to be taken from the columns."""
+def _root(a: Array, gain: float, offset: Array, below: float, r: Array, gram: Array) -> bool:
+    """The root r of the columns (gain · a, offset); whether it is weak, and had to be taken from the columns."""
     dots(a, a, True, gram)
     weak = hidden(a, gram)
     for i in range(len(a)):
         for j in range(len(a)):
             gram[i, j] = gain * gain * gram[i, j] + offset[i] * offset[j]
-    weak = not cholesky(gram, r) > _WEAK or weak
+    weak = not cholesky(gram, r) > below or weak
     if weak:
         _frame(a, gain, offset, np.empty((len(a), a.shape[1] + 1)), r)
     return weak
@@ -77,14 +81,14 @@ def _negative_product(c: Array, m: Array, n: Array, s: Array) -> None:
 
 
 @njit(**COMPILED)
-def _gaussian_apply(x: Array, z: Array, gain: float, offset: Array, r: Array, weak: Array) -> None:
+def _gaussian_apply(x: Array, z: Array, gain: float, offset: Array, weak_below: float, r: Array, weak: Array) -> None:
     columns = x.shape[1]
     gram, narrow = np.empty((columns, columns)), np.empty((columns, columns), z.dtype)
     nothing, wide_nothing = z[0, :0], np.empty((0, 0))
     for i in range(len(z)):
         at = min(i, len(x) - 1)
         if at == i:
-            weak[at] = _root(x[at], gain, offset, r[at], gram)
+            weak[at] = _root(x[at], gain, offset, weak_below, r[at], gram)
             narrow[:] = r[at]
         if weak[at]:
             mix(wide_nothing, r[at], z[i], r[at])
@@ -96,14 +100,15 @@ def gaussian_apply(x: Array, z: Array, gain: float, offset: FloatArray) -> tuple
     """As kernels.conditional.gaussian_apply; overwrites z."""
     columns = x.shape[1]
     root = Root(np.empty((len(x), columns, columns)), np.empty(len(x), bool))
-    _gaussian_apply(packed(x), z, gain, offset, root.r, root.weak)
+    _gaussian_apply(packed(x), z, gain, offset, _weak_below(z.dtype), root.r, root.weak)
     return z, root
 
 
 @njit(**COMPILED)
 def _gaussian_transpose(
-    x: Array, r: Array, weak: Array, y: Array, z: Array, d: Array, g: Array, below: Array, gain: float, offset: Array
-) -> None:
+    x: Array, r: Array, weak: Array, y: Array, z: Array, d: Array, g: Array, below: Array, gain: float, offset: Array,
+    weak_below: float,
+) -> None:  # fmt: skip
     columns, k, units = x.shape[1], d.shape[1], x.shape[2]
     gram, s, flat = np.empty((k, k)), np.empty((k, k)), np.zeros(k)
     m, n, c = np.empty((columns, k)), np.empty((columns, k)), np.empty((columns, k))
@@ -111,7 +116,7 @@ def _gaussian_transpose(
     q, own = np.empty((columns, units + 1)), np.empty((columns, columns))
     for i in range(len(g)):
         at = min(i, len(x) - 1)
-        _root(d[i], 1.0, flat, s, gram)
+        _root(d[i], 1.0, flat, weak_below, s, gram)
         if weak[at]:
             if at == i:
                 _frame(x[at], gain, offset, q, own)
@@ -144,7 +149,17 @@ def gaussian_transpose(
     """As kernels.conditional.gaussian_transpose; overwrites g."""
     y = packed(y)
     _gaussian_transpose(
-        packed(x), root.r, root.weak, y, y if z is None else z, packed(d), g, packed(below), gain, offset
+        packed(x),
+        root.r,
+        root.weak,
+        y,
+        y if z is None else z,
+        packed(d),
+        g,
+        packed(below),
+        gain,
+        offset,
+        _weak_below(g.dtype),
     )
     return g
 
@@ -172,7 +187,7 @@ def _uniform_frame(z: Array, r: Array, v: Array, known: int, unused: Array) -> N
 
 
 @njit(**COMPILED)
-def _haar_apply(x: Array, z: Array) -> None:
+def _haar_apply(x: Array, z: Array, weak_below: float) -> None:
     columns, units = x.shape[1], x.shape[2]
     gram, r, t, flat = (np.empty((columns, columns)), np.empty((columns, columns)), np.empty((columns, columns)),
                         np.zeros(columns))  # fmt: skip
@@ -180,10 +195,10 @@ def _haar_apply(x: Array, z: Array) -> None:
     weak = False
     for i in range(len(z)):
         if i < len(x):
-            weak = _root(x[i], 1.0, flat, r, gram)
+            weak = _root(x[i], 1.0, flat, weak_below, r, gram)
         dots(z[i], z[i], True, gram)
         _only_new(gram, r)
-        if weak or not cholesky(gram, t) > _WEAK:
+        if weak or not cholesky(gram, t) > weak_below:
             v = np.empty((columns, units))
             _uniform_frame(z[i], r, v, 0, t)
             mix(v, r, z[i], zero)
@@ -196,7 +211,7 @@ def _haar_apply(x: Array, z: Array) -> None:
 
 def haar_apply(x: Array, z: Array) -> Array:
     """As kernels.conditional.haar_apply; overwrites z."""
-    _haar_apply(packed(x), z)
+    _haar_apply(packed(x), z, _weak_below(z.dtype))
     return z
 
 
@@ -230,7 +245,7 @@ def _outside(gram: Array, along: Array, r: Array) -> float:
 
 
 @njit(**COMPILED)
-def _haar_transpose(x: Array, z: Array, d: Array, g: Array) -> None:
+def _haar_transpose(x: Array, z: Array, d: Array, g: Array, weak_below: float) -> None:
     columns, k = x.shape[1], d.shape[1]
     r, t, gram, flat = (np.empty((columns, columns)), np.empty((columns, columns)), np.empty((columns, columns)),
                         np.zeros(columns))  # fmt: skip
@@ -241,15 +256,15 @@ def _haar_transpose(x: Array, z: Array, d: Array, g: Array) -> None:
     for i in range(len(g)):
         at = min(i, len(x) - 1)
         if at == i:
-            weak = _root(x[at], 1.0, flat, r, gram)
+            weak = _root(x[at], 1.0, flat, weak_below, r, gram)
         dots(z[i], z[i], True, gram)
         _only_new(gram, r)
-        sound = not weak and cholesky(gram, t) > _WEAK
+        sound = not weak and cholesky(gram, t) > weak_below
         dots(d[i], d[i], True, cogram)
         if sound and not hidden(d[i], cogram):
             dots(z[i], d[i], False, m)
             solve_transposed(t, m)
-            sound = _outside(cogram, m, s) > _WEAK
+            sound = _outside(cogram, m, s) > weak_below
         if sound:
             dots(x[at], g[i], False, n)
             solve_transposed(r, n)
@@ -258,7 +273,7 @@ def _haar_transpose(x: Array, z: Array, d: Array, g: Array) -> None:
             for b in range(k):
                 if s[b, b] == 0:
                     n[:, b] = 0.0
-            sound = _outside(cogram, n, u) > _WEAK
+            sound = _outside(cogram, n, u) > weak_below
         if not sound:
             _haar_transpose_by_columns(x[at], z[i], d[i], g[i])
             continue
@@ -272,5 +287,5 @@ def _haar_transpose(x: Array, z: Array, d: Array, g: Array) -> None:
 
 def haar_transpose(x: Array, z: Array, d: Array, g: Array) -> Array:
     """As kernels.conditional.haar_transpose; overwrites g."""
-    _haar_transpose(packed(x), z, packed(d), g)
+    _haar_transpose(packed(x), z, packed(d), g, _weak_below(g.dtype))
     return g

@@ -31,9 +31,15 @@ class Dense(Layer):
         weight_law(self.weights)
 
     @property
-    def map(self) -> Map:
-        """The random map this layer samples."""
+    def in_shape(self) -> tuple[int, ...]:
+        return (self.fan_in,)
+
+    @property
+    def random_map(self) -> Map:
         return Map(self.fan_in, self.fan_out, self.sigma_w2, self.sigma_b2, self.weights)
+
+    def widened(self, factor: int, *, first: bool) -> Dense:
+        return replace(self, fan_in=self.fan_in * (1 if first else factor), fan_out=self.fan_out * factor)
 
     def shape(self, in_shape: tuple[int, ...]) -> tuple[int, ...]:
         if in_shape != (self.fan_in,):
@@ -57,7 +63,7 @@ class Dense(Layer):
         return replace(grad, cov=self.sigma_w2 * grad.cov)
 
     def forward(self, engine: Engine, x: Signal, site: Site) -> tuple[Signal, Any]:
-        return engine.apply(engine.kernels, self.map, x, site)
+        return engine.apply(engine.kernels, self.random_map, x, site)
 
     def tangent(self, engine: Engine, saved: Any, dx: Signal) -> Signal:
         return _columns(engine.apply_tangent, engine, saved, dx)

@@ -1,16 +1,17 @@
 """What a layer is: its parameters, how its statistics move (theory), and how to sample it (simulation).
 
-Signals are held units-last. The arrays of a sampling run are
+Signals are held units-last, as columns: a column is an (input, *position), the last position running fastest,
+and just the input where there are no positions. The arrays of a sampling run are
 
-    signal     (replicate, input, *positions, units)
-    tangents   (replicate, direction, input, *positions, units)
-    cotangents (replicate, direction, input, *positions, units)
+    signal     (replicate, column, units)
+    tangents   (replicate, direction, column, units)
+    cotangents (replicate, direction, column, units)
 
 so that every random map sees contiguous units and any number of columns. In theory a signal is its
-second moment over columns, a column being an (input, *position):
+second moment over columns:
 
-    State.cov  (input, *positions, input, *positions):  E (1/n) Σ_i s_ia s_ib
-    Grad.cov   the same shape:                          E Σ_i δ_ia δ_ib   (a sum over units, not a mean)
+    State.cov  (column, column):  E (1/n) Σ_i s_ia s_ib
+    Grad.cov   (column, column):  E Σ_i δ_ia δ_ib   (a sum over units, not a mean)
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mcverify.random_map.engine import Engine
+from mcverify.random_map.engine import Engine, Map
 from mcverify.streams import Site
 
 FloatArray = NDArray[np.float64]
@@ -56,13 +57,14 @@ class State:
 
     @staticmethod
     def of_inputs(x: FloatArray) -> State:
-        """The state of inputs x (input, n_0)."""
-        cov = x @ x.T / x.shape[-1]
+        """The state of inputs x (input, *positions, n_0)."""
+        flat = x.reshape(-1, x.shape[-1])
+        cov = flat @ flat.T / x.shape[-1]
         return State(cov, "input", True, np.ones(cov.shape, bool))
 
     @property
     def q(self) -> FloatArray:
-        """The diagonal of cov, (input,)."""
+        """The diagonal of cov, (column,)."""
         return np.diagonal(self.cov).copy()
 
 
@@ -80,6 +82,28 @@ class Layer(ABC):
 
     sites = 1
     elementwise = False  # acts on each unit alone, so that a cotangent is placed below it
+
+    @property
+    def in_shape(self) -> tuple[int, ...] | None:
+        """(*positions, units) of what the layer takes, where its parameters say."""
+        return None
+
+    @property
+    def random_map(self) -> Map | None:
+        """The random map on columns that this layer samples, if it is one."""
+        return None
+
+    def met(self, x: Signal) -> Signal:
+        """The columns that the random map meets, from the layer's input: for a convolution, patches."""
+        return x
+
+    def mean_met(self, values: FloatArray, axes: int = 1) -> FloatArray:
+        """(…, column) or, with axes=2, (…, column, column) moments of the input, as the map's columns have them."""
+        return values
+
+    def widened(self, factor: int, *, first: bool) -> Layer:
+        """The layer with every width multiplied; the first layer of a network keeps its fan-in."""
+        return self
 
     @abstractmethod
     def shape(self, in_shape: tuple[int, ...]) -> tuple[int, ...]:

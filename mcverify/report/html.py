@@ -164,14 +164,18 @@ def command(report: Report, r: Result) -> str:
     if r.name.startswith("network."):
         typed = str(report.provenance.get("command", "")) or "not recorded"
         return re.sub(r"--seed[ =]random\b", f"--seed {report.seed}", typed)
-    from mcverify.verification import ALPHA, BUDGET
+    from mcverify.claims.plan import Budget
+    from mcverify.verification import ALPHA
 
+    if report.provenance.get("cut_by_clock"):
+        return "mcverify verify --replay report.json"
     words = ["mcverify", "verify", r.name, "--seed", str(report.seed)]
     if report.alpha != ALPHA:
         words += ["--alpha", f"{report.alpha!r}"]
-    budget, backend = report.provenance.get("budget", BUDGET), str(report.provenance.get("backend", "auto"))
-    if budget != BUDGET:
-        words += ["--budget", f"{float(budget) / 1e9!r}"]
+    standard = str(Budget())
+    budget, backend = str(report.provenance.get("budget", standard)), str(report.provenance.get("backend", "auto"))
+    if budget != standard:
+        words += ["--budget", budget]
     if backend != "auto":
         words += ["--backend", backend]
     return shlex.join(words)
@@ -201,11 +205,21 @@ def _facts(report: Report, r: Result) -> list[Fact]:
         Fact("How true", f"{r.mark}: {MARKS.get(r.mark, 'a kind of claim without a description')}."),
         Fact("Network", r.network),
         Fact("Margin", f"{spread(r.margin)}: {r.margin_reason}."),
+        Fact("Interval", _interval(r)),
         Fact("Rival", _rival(r)),
         Fact("Evidence", _evidence(report, r)),
         Fact("Networks sampled", _sampled(r)),
         Fact("To repeat it", command(report, r), code=True),
     ]
+
+
+def _interval(r: Result) -> str:
+    """The worst component's confidence limits."""
+    if r.worst is None:
+        return "nothing was measured"
+    low, high = r.interval[r.worst]
+    of = f" for {r.labels[r.worst]}" if len(r.labels) > 1 else ""
+    return f"{number(low, 6)} to {number(high, 6)}{of}, at 99.9% confidence."
 
 
 def _rival(r: Result) -> str:
@@ -222,7 +236,8 @@ def _rival(r: Result) -> str:
 
 def _evidence(report: Report, r: Result) -> str:
     count = len(report.results)
-    parts = [f"{p_text(r.p)} for agreement within what the claim promises"]
+    looks = "" if r.looks == 1 else f", valid at each of {r.looks} looks"
+    parts = [f"{p_text(r.p)} for agreement within what the claim promises{looks}"]
     parts.append(f"{p_text(r.p_adjusted)} when adjusted for {count} claim{'s' * (count != 1)} (Holm)")
     if r.p_confirmation is not None:
         parts.append(f"{p_text(r.p_confirmation)} in the confirmation with fresh networks")
@@ -243,7 +258,7 @@ def _sampled(r: Result) -> str:
 def _provenance(report: Report) -> list[Fact]:
     """How the page came about."""
     names = {"kind": "", "seed": "", "alpha": "", "command": "Command", "machine": "Machine", "platform": "Platform",
-             "budget": "Budget, weights per claim", "backend": "Backend"}  # fmt: skip
+             "budget": "Budget", "backend": "Backend", "claims": "", "looks": "", "cut_by_clock": ""}  # fmt: skip
     facts = [
         Fact("Seed", str(report.seed), code=True),
         Fact("Alpha", f"{report.alpha:g}: the chance that the whole run refutes anything true, before confirmation."),
@@ -252,5 +267,5 @@ def _provenance(report: Report) -> list[Fact]:
     for key, value in report.provenance.items():
         term = names.get(key, f"{key} version" if key in ("mcverify", "numpy", "python") else key)
         if term:
-            facts.append(Fact(term, f"{float(value):,.0f}" if key == "budget" else str(value), code=key == "command"))
+            facts.append(Fact(term, str(value), code=key == "command"))
     return facts

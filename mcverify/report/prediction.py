@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mcverify.correlation import mean_correlation
+from mcverify.inputs import checked
 from mcverify.network import Network, describe
 from mcverify.theory.diagnosis import diagnose
 from mcverify.theory.phase import Phase
@@ -60,6 +61,7 @@ def phase_text(p: Phase) -> str:
 
 def as_dict(net: Network, x: FloatArray) -> dict[str, Any]:
     """The prediction as plain data: words, and every variable by layer."""
+    x = checked(x, net.input_shape)
     p = propagate(net, x)
     numbers = {k: getattr(p, k).tolist() for k in ("q", "length", "chi", "grad_gram")}
     exact = {k: getattr(p, k).tolist() for k in ("q_exact", "length_exact", "grad_exact")}
@@ -76,14 +78,16 @@ def _shown(layers: int) -> list[int]:
 
 def show(net: Network, x: FloatArray, console: Console) -> None:
     """The prediction in words, then layer by layer for the first input."""
+    x = checked(x, net.input_shape)
     p = propagate(net, x)
     console.print(describe(net), highlight=False)
     console.print()
     for sentence in diagnose(net, p):
         console.print(f"• {sentence}", highlight=False)
     console.print()
-    console.print(_table(net, p, len(x) > 1))
-    console.print("Input 1; c is the mean over pairs. * exact at every width; all else holds as width → ∞.")
+    console.print(_table(net, p, p.q.shape[-1] > 1))
+    where = "Input 1" if len(net.input_shape) == 1 else "Input 1; q at its first position"
+    console.print(f"{where}; c is the mean over pairs. * exact at every width; all else holds as width → ∞.")
 
 
 def _table(net: Network, p: Prediction, several: bool) -> Table:
@@ -105,6 +109,7 @@ def _table(net: Network, p: Prediction, several: bool) -> Table:
 
 def compare(net: Network, x: FloatArray, measured: xr.Dataset, console: Console) -> None:
     """Measured means with standard errors beside the prediction, for the first input."""
+    x = checked(x, net.input_shape)
     p = propagate(net, x)
     predicted = {"q": p.q[:, 0, 0], "length": p.length[:, 0], "chi": p.chi[:, 0], "grad_norm2": p.grad_gram[:, 0, 0]}
     console.print(describe(net), highlight=False)

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from mcverify.self_test import Sensitivity, Trial
     from mcverify.verdict import Report, Result
     from mcverify.verification import Event
 
@@ -64,7 +65,7 @@ class LiveRun:
             TextColumn("{task.description}"), BarColumn(bar_width=30), TextColumn("{task.percentage:3.0f}%"),
             TimeElapsedColumn(), TextColumn("so far,"), TimeRemainingColumn(), TextColumn("left"),
         )  # fmt: skip
-        self.all = self.progress.add_task("claims", total=None)
+        self.all = self.progress.add_task("claims", total=1.0)
         self.one = self.progress.add_task("", total=1.0)
         self.live = Live(get_renderable=self._view, console=console, refresh_per_second=8, transient=True)
 
@@ -85,13 +86,11 @@ class LiveRun:
         if event.so_far is not None:
             self.measured.append(event.so_far)
             if not self.console.is_terminal:  # a log gets a line a claim, so that it is never silent for long
-                line = f"{event.at + 1}/{event.claims} {event.name}: {event.so_far.verdict}"
+                line = f"{len(self.measured)}/{event.claims} {event.name}: {event.so_far.verdict}"
                 self.log.print(line, highlight=False)
-        within = {"pilot": 0.1 * event.share, "main": 0.1 + 0.9 * event.share}.get(event.phase, 1.0)
         self.progress.update(
-            self.all, description=f"claim {event.at + 1} of {event.claims}", total=event.claims,
-            completed=event.at + within,
-        )  # fmt: skip
+            self.all, description=f"{len(self.measured)} of {event.claims} decided", completed=event.run
+        )
         self.progress.update(self.one, description=f"{event.name}: {event.phase}", completed=event.share)
 
 
@@ -106,18 +105,41 @@ def counting(console: Console, what: str) -> Iterator[Callable[[int, int], None]
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
-def show_self_test(results: Sequence[tuple[str, Result]], console: Console) -> None:
-    """Each planted error with its verdict, and how many were caught."""
+def show_self_test(
+    trials: Sequence[Trial], found: Sequence[Sensitivity], console: Console, *, planned: int | None = None
+) -> None:
+    """Each planted error and equivalent simulation with its verdict, and the smallest error that each claim catches.
+
+    planned: how many trials there would have been, had the run not been interrupted."""
     out = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("claim", "planted error", "verdict", "measured", "claimed"):
+    for name in ("claim", "simulated instead", "verdict", "measured", "claimed"):
         out.add_column(name)
-    for mutant, r in results:
-        cells = row(r)
-        verdict = Text(r.verdict, "green" if r.verdict == "refuted" else "bold red")
-        out.add_row(r.name, mutant, verdict, cells[3], cells[4])
+    for t in trials:
+        cells = row(t.result)
+        wrong = "" if t.passed else f" (must be {t.expected})"
+        out.add_row(
+            t.result.name, t.name, Text(t.result.verdict + wrong, "green" if t.passed else "bold red"), *cells[3:5]
+        )
     console.print(out)
-    caught = sum(r.verdict == "refuted" for _, r in results)
-    console.print(f"\n{caught} of {len(results)} planted errors refuted.", highlight=False)
+    if found:
+        console.print("\nSmallest error of σ_w² that each claim catches, in the simulation alone:", highlight=False)
+        errors = Table(box=None, pad_edge=False, header_style="bold")
+        for name in ("claim", "caught", "not caught"):
+            errors.add_column(name, justify="left" if name == "claim" else "right")
+        for s in found:
+            errors.add_row(
+                s.claim,
+                "none up to 100%" if s.caught is None else f"{s.caught:.2%}",
+                "" if s.caught is None or s.missed is None else f"{s.missed:.2%}",
+            )
+        console.print(errors)
+    console.print()
+    for planted, what in ((True, "planted errors refuted"), (False, "equivalent simulations judged as the claim is")):
+        kind = [t for t in trials if t.planted == planted]
+        if kind:
+            console.print(f"{sum(t.passed for t in kind)} of {len(kind)} {what}.", highlight=False)
+    if planned is not None and len(trials) < planned:
+        console.print(f"Interrupted: {len(trials)} of {planned} trials were judged, these.", highlight=False)
 
 
 def show(report: Report, console: Console) -> None:

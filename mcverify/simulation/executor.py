@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -15,9 +14,9 @@ from mcverify.network import Network
 T = TypeVar("T")
 Progress = Callable[[int, int], None]  # (replicates done, replicates in all)
 
-# The tape of one chunk, at most: about what a core's share of the last cache holds. With explicit weights the
-# time goes into the weights, and small chunks spread better over threads.
-_CHUNK_BYTES = {"explicit": 4_000_000, "conditional": 32_000_000}
+# The tape of one chunk, at most. With explicit weights the time goes into the weights, and small chunks spread
+# better over threads; without, a chunk must be worth the calls it takes, which hold the interpreter's lock.
+_CHUNK_BYTES = {"explicit": 4_000_000, "conditional": 128_000_000}
 _LARGEST = {"explicit": 1024, "conditional": 512}
 
 
@@ -28,7 +27,8 @@ def threads_available() -> int:
 
 def chunk_size(net: Network, columns: int, itemsize: int, engine: str = "explicit") -> int:
     """Replicates per chunk: a function of the network, the engine's name and the number of columns alone."""
-    units = sum(math.prod(shape) for shape in net.shapes)
+    patches = sum(net.random_map(i).fan_in - net.shapes[i][-1] for i in net.maps)
+    units = sum(shape[-1] for shape in net.shapes) + patches
     return max(1, min(_LARGEST[engine], _CHUNK_BYTES[engine] // (units * columns * itemsize)))
 
 

@@ -15,13 +15,15 @@ BLOCK = 256
 
 
 class Moments:
-    """Moments of a stream of replicates, fed in the order of their numbers."""
+    """Moments of a stream of replicates, fed in the order of their numbers; with cross=True, of vectors (m,) with
+    all products between their entries."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, cross: bool = False) -> None:
         self.count = 0
         self.nonfinite = 0
+        self.cross = cross
         self.mean: FloatArray | None = None
-        self.squares: FloatArray | None = None  # Σ (v − mean)², elementwise
+        self.squares: FloatArray | None = None  # Σ (v − mean)², elementwise, or Σ (v − mean)(v − mean)ᵀ
         self._pending: list[FloatArray] = []
 
     def add(self, values: FloatArray) -> None:
@@ -38,6 +40,12 @@ class Moments:
             self._merge(joined[i : i + BLOCK])
         self._pending = [joined[full:]] if waiting > full else []
 
+    def copy(self) -> Moments:
+        """A copy that may be finished while this one goes on."""
+        twin = Moments(cross=self.cross)
+        twin.__dict__.update(self.__dict__, _pending=list(self._pending))
+        return twin
+
     def finish(self) -> Moments:
         """Merge the last, partial block."""
         if self._pending:
@@ -49,19 +57,24 @@ class Moments:
         """Pairwise update (Chan, Golub & LeVeque 1983)."""
         n = len(block)
         mean = block.mean(axis=0)
-        squares = ((block - mean) ** 2).sum(axis=0)
+        squares = self._products(block - mean)
         if self.mean is None or self.squares is None:
             self.count, self.mean, self.squares = n, mean, squares
             return
         total = self.count + n
         delta = mean - self.mean
         self.mean = self.mean + delta * (n / total)
-        self.squares = self.squares + squares + delta**2 * (self.count * n / total)
+        self.squares = self.squares + squares + self._products(delta[None]) * (self.count * n / total)
         self.count = total
+
+    def _products(self, deviations: FloatArray) -> FloatArray:
+        if self.cross:  # not by BLAS, whose sums may depend on the number of threads
+            return np.asarray(np.einsum("ri,rj->ij", deviations, deviations))
+        return np.asarray((deviations**2).sum(axis=0))
 
     @property
     def variance(self) -> FloatArray:
-        """The unbiased sample variance; NaN for fewer than two replicates."""
+        """The unbiased sample variance, or the covariance matrix; NaN for fewer than two replicates."""
         assert self.squares is not None
         return self.squares / (self.count - 1) if self.count > 1 else np.full_like(self.squares, np.nan)
 

@@ -57,7 +57,7 @@ def choose_engine(
     if dtype not in ("float32", "float64"):
         raise InputError("dtype", dtype, "allowed: float32, float64")
     name, kernels = find_backend(backend)
-    maps = [] if net is None else [net.dense(i).map for i in net.maps]
+    maps = [] if net is None else [net.random_map(i) for i in net.maps]
     load = choice.Load(inputs, inputs * tangents, inputs)
     return choice.choose(engine, kernels, np.dtype(dtype), maps, load, tied=tied), name
 
@@ -78,7 +78,7 @@ def sample(
 
     An interrupt (Ctrl-C) ends it with the replicates measured so far, if there are two; the moments' count
     says how many."""
-    columns = len(plan.x) * (2 + plan.tangents)
+    columns = plan.x[..., 0].size * (2 + plan.tangents)
     chunk = chunk_size(plan.net, columns, plan.engine.dtype.itemsize, plan.engine.name)
 
     def work(first: int, number: int) -> dict[str, FloatArray]:
@@ -125,7 +125,8 @@ def simulate(
 ) -> xr.Dataset:
     """Sample `samples` networks and measure what `predict` predicts, with standard errors.
 
-    net: the network; x: inputs (input, n_0). rng: a seed, following SPEC 7. cotangent: see Plan; E = Σ_a v_a·h^L_a.
+    net: the network; x: inputs (input, n_0), or (input, channels, *positions). rng: a seed, following SPEC 7.
+    cotangent: see Plan; E = Σ_a v_a·h^L_a.
     tangents: how many random input directions to push through (adds tangent_gram). tied=False gives the
     backward pass fresh weights. replicates=True returns every replicate instead of means.
     dtype is that of weights and activations; moments are in float64.
@@ -140,9 +141,11 @@ def simulate(
     count("tangents", tangents, least=0)
     if threads is not None:
         count("threads", threads)
-    x = inputs.checked(x, net.input_dim)
+    x = inputs.checked(x, net.input_shape)
+    columns = x[..., 0].size
+    _fits_in_memory(len(net.maps), columns)
     seed = seed_of(rng)
-    chosen, backend_name = choose_engine(engine, backend, dtype, net, len(x), tangents=tangents, tied=tied)
+    chosen, backend_name = choose_engine(engine, backend, dtype, net, columns, tangents=tangents, tied=tied)
     plan = Plan(net, x, chosen, stream_key(seed, "simulate"), cotangent, tangents)
     measures: dict[str, Observable] = {
         "q": observables.q,
@@ -171,8 +174,16 @@ def simulate(
     if replicates:
         every = {name: np.concatenate(v) for name, v in kept.items() if name != "q_cross"}
         every["grad_norm2"] = np.diagonal(every["grad_gram"], axis1=-2, axis2=-1)
-        return results.dataset(every, attrs)
-    return results.dataset(_summary(moments), attrs)
+        return results.dataset(every, attrs, net.input_shape[:-1])
+    return results.dataset(_summary(moments), attrs, net.input_shape[:-1])
+
+
+def _fits_in_memory(layers: int, columns: int) -> None:
+    """Raises InputError where the covariances of all columns would take more than a gigabyte."""
+    needed = 8 * 12 * layers * columns**2  # q, the metric, and the sums behind c, with their moments
+    if needed > 1e9:
+        allowed = f"covariances between all (inputs × positions) take {needed / 1e9:.1f} GB here; give fewer of them"
+        raise InputError("x", f"{columns} columns", allowed)
 
 
 def _cross(q: FloatArray) -> FloatArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,10 +26,10 @@ COTANGENT_SITE = 2**32 - 1
 
 @dataclass(frozen=True)
 class Plan:
-    """What to sample: the network, inputs x (input, n_0), an engine, a stream key, and the directions.
+    """What to sample: the network, inputs x (input, *positions, n_0), an engine, a stream key, and the directions.
 
     cotangent: "independent" (one Gaussian v_a of unit expected norm per input), "shared" (one for all), or
-    an array (input, n_L). tangents: how many random input directions (entries of variance 1/n_0, so of unit
+    an array (input, *positions, n_L). tangents: how many random input directions (of independent entries and unit
     expected norm), independent between inputs. sampled: the network that is really sampled, where it is not
     `net` but a mutant of it, layer for layer; what is measured is read by the parameters of `net`.
     """
@@ -42,7 +43,7 @@ class Plan:
     sampled: Network | None = None
 
     def __post_init__(self) -> None:
-        checked_cotangent(self.cotangent, len(self.x), self.net.shapes[self.net.end][-1])
+        checked_cotangent(self.cotangent, len(self.x), self.net.shapes[self.net.end])
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ def trace(plan: Plan, start: int, count: int) -> Trace:
     site = Site(plan.key, 0, start, count)
     dtype = plan.engine.dtype
     layers = (plan.sampled or plan.net).layers
-    tape = chain.forward(layers, plan.engine, plan.x.astype(dtype)[None], site)
+    columns = plan.x.reshape(-1, plan.x.shape[-1]).astype(dtype)
+    tape = chain.forward(layers, plan.engine, columns[None], site)
     if plan.tangents:
         chain.tangent(tape, plan.engine, _tangents(plan, site))
     chain.backward(tape[: plan.net.end], plan.engine, _cotangents(plan, site))
@@ -81,23 +83,25 @@ def trace(plan: Plan, start: int, count: int) -> Trace:
 
 
 def _tangents(plan: Plan, site: Site) -> NDArray[Any]:
-    """(replicate, direction, input, n_0)."""
-    inputs, n0 = plan.x.shape
+    """(replicate, direction, column, n_0)."""
+    columns, n0 = plan.x[..., 0].size, plan.x.shape[-1]
     dtype = plan.engine.dtype
-    draws = plan.engine.kernels.draw(site, Role.TANGENT, "gaussian", plan.tangents * inputs, n0, dtype)
-    draws *= dtype.type(1.0 / np.sqrt(n0))
-    return draws.reshape(-1, plan.tangents, inputs, n0)
+    draws = plan.engine.kernels.draw(site, Role.TANGENT, "gaussian", plan.tangents * columns, n0, dtype)
+    draws *= dtype.type(1.0 / np.sqrt(plan.x[0].size))
+    return draws.reshape(-1, plan.tangents, columns, n0)
 
 
 def _cotangents(plan: Plan, site: Site) -> NDArray[Any]:
-    """(replicate, 1, input, n_L)."""
-    inputs, width = len(plan.x), plan.net.shapes[plan.net.end][-1]
+    """(replicate, 1, column, n_L)."""
+    inputs, shape = len(plan.x), plan.net.shapes[plan.net.end]
+    positions, width = math.prod(shape[:-1]), shape[-1]
     dtype = plan.engine.dtype
     if not isinstance(plan.cotangent, str):
-        v = np.asarray(plan.cotangent, dtype=dtype)
-        return np.broadcast_to(v, (site.count, 1, inputs, width)).copy()
-    rows = inputs if plan.cotangent == "independent" else 1
+        v = np.asarray(plan.cotangent, dtype=dtype).reshape(-1, width)
+        return np.broadcast_to(v, (site.count, 1, *v.shape)).copy()
+    rows = positions * (inputs if plan.cotangent == "independent" else 1)
     there = Site(site.key, COTANGENT_SITE, site.start, site.count)
     draws = plan.engine.kernels.draw(there, Role.COTANGENT, "gaussian", rows, width, dtype)
-    draws *= dtype.type(1.0 / np.sqrt(width))
-    return np.broadcast_to(draws[:, None], (site.count, 1, inputs, width)).copy()
+    draws *= dtype.type(1.0 / np.sqrt(positions * width))
+    everyone = np.tile(draws, (1, inputs * positions // rows, 1))
+    return everyone.reshape(site.count, 1, inputs * positions, width)

@@ -25,10 +25,10 @@ def hidden_layers(net: Network) -> list[Hidden]:
     kinds: list[Hidden] = []
     gains = net.gains()
     for (here, _, phi), (above, _, _) in pairwise(gains):
-        dense = net.dense(above)
+        m = net.random_map(above)
         keep = math.prod(v.keep for v in net.layers[here:above] if isinstance(v, Dropout))
         if phi is not None:
-            kinds.append((phi, dense.sigma_w2, dense.sigma_b2, keep))
+            kinds.append((phi, m.sigma_w2, m.sigma_b2, keep))
     return list(dict.fromkeys(kinds))
 
 

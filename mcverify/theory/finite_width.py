@@ -38,19 +38,21 @@ def length_variance(net: Network, p: Prediction) -> LengthVariance:
     laws agree to first order; orthogonal weights have fluctuations of their own, which are not treated.
     """
     q = np.diagonal(p.q, axis1=1, axis2=2)
+    if len(net.input_shape) > 1:  # positions share their weights: not treated
+        return LengthVariance(np.full(p.length.shape, np.nan), np.full(p.length.shape, "none", dtype="<U11"))
     value, mark = np.full(q.shape, np.nan), np.full(q.shape, "none", dtype="<U11")
     v, exact = np.zeros(q.shape[1]), True
     for l, (here, _, phi) in enumerate(net.gains()):
-        dense = net.dense(here)
-        if dense.weights == "orthogonal":
+        m = net.random_map(here)
+        if m.law == "orthogonal":
             break
-        exact = exact and dense.weights == "gaussian"
+        exact = exact and m.law == "gaussian"
         affine = phi is None or phi.slopes is not None
         now = exact and (l == 0 or affine)
-        value[l], mark[l] = _spread(phi, q[l], v, dense.fan_out, 1.0), "exact" if now else "first order"
+        value[l], mark[l] = _spread(phi, q[l], v, m.fan_out, 1.0), "exact" if now else "first order"
         if l + 1 < len(net.maps):
             keep = _keep(net, here, net.maps[l + 1])
-            v = net.dense(net.maps[l + 1]).sigma_w2 ** 2 * _spread(phi, q[l], v, dense.fan_out, keep)
+            v = net.random_map(net.maps[l + 1]).sigma_w2 ** 2 * _spread(phi, q[l], v, m.fan_out, keep)
             exact = now
     return LengthVariance(value, mark)
 

@@ -22,7 +22,7 @@ FloatArray = NDArray[np.float64]
 def predict(net: Network, x: ArrayLike, *, cotangent: str | ArrayLike = "independent") -> xr.Dataset:
     """The mean-field prediction of everything `simulate` measures.
 
-    net: the network; x: inputs (input, n_0); cotangent as in `simulate`.
+    net: the network; x: inputs (input, n_0), or (input, channels, *positions); cotangent as in `simulate`.
     Returns a Dataset over layer (1 … L) and input: q (layer, input, input_2), c, chi (layer, input), length,
     length_var (the variance between networks), grad_norm2 = E‖∂E/∂h^l_a‖², grad_gram; NAME_mark says of each
     entry whether it is "exact" at every finite width, "first order" in 1/width (the error is O(1/width²)), or
@@ -30,8 +30,8 @@ def predict(net: Network, x: ArrayLike, *, cotangent: str | ArrayLike = "indepen
     output is Gaussian only as n_0 grows and no entry of x dominates. Source: Poole et al. 2016; Schoenholz et al. 2017.
     Raises InputError for unusable inputs, Unpredictable where theory has no answer.
     """
-    x = inputs.checked(x, net.input_dim)
-    p = propagate(net, x, inputs.checked_cotangent(cotangent, len(x), net.shapes[net.end][-1]))
+    x = inputs.checked(x, net.input_shape)
+    p = propagate(net, x, inputs.checked_cotangent(cotangent, len(x), net.shapes[net.end]))
     diagonal = np.arange(len(x))
 
     def marks(exact: NDArray[np.bool_]) -> NDArray[Any]:
@@ -39,7 +39,7 @@ def predict(net: Network, x: ArrayLike, *, cotangent: str | ArrayLike = "indepen
 
     variables: dict[str, NDArray[Any]] = {
         "q": p.q, "q_mark": marks(p.q_exact),
-        "c": correlation(p.q), "c_mark": marks(np.broadcast_to(np.eye(len(x), dtype=bool), p.q.shape)),
+        "c": correlation(p.q), "c_mark": marks(np.broadcast_to(np.eye(p.q.shape[-1], dtype=bool), p.q.shape)),
         "chi": p.chi, "chi_mark": marks(p.chi_exact),
         "length": p.length, "length_mark": marks(p.length_exact),
         "grad_gram": p.grad_gram, "grad_gram_mark": marks(p.grad_exact),
@@ -51,4 +51,4 @@ def predict(net: Network, x: ArrayLike, *, cotangent: str | ArrayLike = "indepen
     attrs = results.provenance(
         kind="prediction", network=describe(net), cotangent=cotangent if isinstance(cotangent, str) else "array"
     )
-    return results.dataset(variables, attrs)
+    return results.dataset(variables, attrs, net.input_shape[:-1])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,19 +22,19 @@ FloatArray = NDArray[np.float64]
 class Prediction:
     """Mean-field statistics at every map l = 1 … L, as arrays; `exact` masks say where they hold at any width."""
 
-    q: FloatArray  # (layer, input, input)
+    q: FloatArray  # (layer, column, column), a column being an (input, *position)
     q_exact: NDArray[np.bool_]
-    length: FloatArray  # (layer, input)
+    length: FloatArray  # (layer, input), the mean over positions
     length_exact: NDArray[np.bool_]
     chi: FloatArray  # (layer, input)
     chi_exact: NDArray[np.bool_]
-    grad_gram: FloatArray  # (layer, input, input)
+    grad_gram: FloatArray  # (layer, input, input), the sum over positions
     grad_exact: NDArray[np.bool_]
     heuristic: bool  # nothing makes the first map's output Gaussian as the hidden widths grow
 
     @property
     def length_gains(self) -> FloatArray:
-        """log q^{l+1}/q^l, l = 1 … L − 1, the mean over inputs, (L − 1,); not finite where a q is zero."""
+        """log q^{l+1}/q^l, l = 1 … L − 1, the mean over columns, (L − 1,); not finite where a q is zero."""
         q = np.diagonal(self.q, axis1=1, axis2=2)
         with np.errstate(all="ignore"):
             return np.asarray(np.log(q[1:] / q[:-1]).mean(axis=1))
@@ -51,28 +53,38 @@ def propagate(net: Network, x: FloatArray, cotangent: str | FloatArray = "indepe
 
     Raises Unpredictable where a layer cannot treat the state it meets."""
     states = chain.propagate(net.layers, State.of_inputs(x))
-    grads = chain.pull_back(net.layers[: net.end], states[: net.end + 1], _seed(cotangent, len(x)))
+    grads = chain.pull_back(net.layers[: net.end], states[: net.end + 1], _seed(cotangent, len(x), net.shapes[net.end]))
+    inputs = len(x)
     pre = [states[i + 1] for i in net.maps]
     out = [states[i + 2] if phi is not None else states[i + 1] for i, _, phi in net.gains()]
     return Prediction(
         q=np.stack([s.cov for s in pre]),
         q_exact=np.stack([s.exact for s in pre]),
-        length=np.stack([s.q for s in out]),
-        length_exact=np.stack([np.diagonal(s.exact) for s in out]),
-        chi=np.stack([_chi(states[i + 1], gain, phi) for i, gain, phi in net.gains()]),
+        length=np.stack([s.q.reshape(inputs, -1).mean(axis=1) for s in out]),
+        length_exact=np.stack([np.diagonal(s.exact).reshape(inputs, -1).all(axis=1) for s in out]),
+        chi=np.stack([_chi(states[i + 1], gain, phi).reshape(inputs, -1).mean(axis=1) for i, gain, phi in net.gains()]),
         chi_exact=np.stack([np.full(len(x), _chi_is_exact(states[i + 1], phi)) for i, _, phi in net.gains()]),
-        grad_gram=np.stack([grads[i + 1].cov for i in net.maps]),
-        grad_exact=np.stack([grads[i + 1].exact for i in net.maps]),
+        grad_gram=np.stack([_over_positions(grads[i + 1].cov, inputs).sum(axis=-1) for i in net.maps]),
+        grad_exact=np.stack([_over_positions(grads[i + 1].exact, inputs).all(axis=-1) for i in net.maps]),
         heuristic=states[-1].heuristic,
     )
 
 
-def _seed(cotangent: str | FloatArray, inputs: int) -> Grad:
-    """Moments of the output cotangent itself."""
+def _over_positions(values: NDArray[Any], inputs: int) -> NDArray[Any]:
+    """(column, column) at equal positions, (input, input, position)."""
+    positions = len(values) // inputs
+    return np.diagonal(values.reshape(inputs, positions, inputs, positions), axis1=1, axis2=3)
+
+
+def _seed(cotangent: str | FloatArray, inputs: int, shape: tuple[int, ...]) -> Grad:
+    """Moments of the output cotangent itself; shape: that of the output, (*positions, n_L)."""
     if isinstance(cotangent, str):
-        cov = np.eye(inputs) if cotangent == "independent" else np.ones((inputs, inputs))
+        between = np.eye(inputs) if cotangent == "independent" else np.ones((inputs, inputs))
+        positions = math.prod(shape[:-1])
+        cov = np.asarray(np.kron(between, np.eye(positions) / positions), np.float64)
     else:
-        cov = cotangent @ cotangent.T
+        flat = cotangent.reshape(-1, shape[-1])
+        cov = flat @ flat.T
     return Grad(cov, np.ones(cov.shape, bool))
 
 

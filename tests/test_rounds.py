@@ -1,0 +1,255 @@
+"""Sampling until decision: when it stops, what a clock changes and a replay does not, and that budgets are kept."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import mcverify as mv
+from mcverify.claims import mutations
+from mcverify.claims.claim import Mutant
+from mcverify.claims.generic import generic_claims
+from mcverify.claims.plan import LEAST, WORK, Budget, largest_skewness, least_size, parse_budget, size_at
+from mcverify.errors import InputError
+from mcverify.inputs import with_gram
+from mcverify.report import html, replay
+from mcverify.self_test import self_test, sensitivities
+from mcverify.statistics import ladder
+from mcverify.verification import run_claims
+
+
+def gains(depth=4, margin=0.02, **changes):
+    """Each map's gain in a network of width 16: exact, so that only its margin takes many networks."""
+    net = mv.mlp(8, [16] * depth, "tanh", 1.5)
+    (base,) = (c for c in generic_claims(net, with_gram([[1.0]], 8), margin, 0) if c.name == "network.map")
+    return replace(base, **changes)
+
+
+def gain(factor):
+    return Mutant(f"σ_w² times {factor}", mutations.weight_gain(factor))
+
+
+# ---- when it stops ------------------------------------------------------------------------------------
+
+
+def test_looks_grow_to_the_planned_size_and_beyond():
+    planned, least = {8: 20_000, 16: 9_000}, {8: LEAST, 16: 2000}
+    sizes = [size_at(planned, least, look) for look in range(6)]
+    assert [s[8] for s in sizes] == [2500, 5000, 10_000, 20_000, 40_000, 80_000]
+    assert [s[16] for s in sizes] == [2000, 2250, 4500, 9000, 18_000, 36_000]
+    assert [s == planned for s in sizes] == [False, False, False, True, False, False]
+    assert [size_at(least, least, look) for look in range(2)] == [least, {8: 2 * LEAST, 16: 4000}]
+
+
+def test_skewed_networks_are_asked_for_more():
+    rng = np.random.default_rng(0)
+    assert least_size(largest_skewness(rng.normal(size=(256, 3)))) < 2 * LEAST
+    assert least_size(largest_skewness(rng.exponential(size=(10**5, 2)))) == 16_384
+    assert largest_skewness(np.array([[1.0, 2.0], [1.0, np.nan], [1.0, 3.0]])) < 1e-9
+    assert largest_skewness(np.full((5, 2), np.nan)) == 0.0
+
+
+def test_an_exact_claim_is_confirmed_at_its_planned_size_and_refuted_before():
+    true = run_claims([gains()]).results[0]
+    assert true.verdict == "confirmed"
+    assert true.looks == 4
+    wrong = run_claims([gains()], mutant=gain(1.1)).results[0]
+    assert wrong.verdict == "refuted"
+    assert wrong.looks < 4
+    assert sum(wrong.samples.values()) < sum(true.samples.values())
+
+
+def test_a_claim_that_is_confirmed_beyond_its_planned_size_is_done():
+    """Its plan was cut to the budget's work, and the time would last for more looks."""
+    result = run_claims([gains(margin=0.02)], budget=Budget(work=3e6, seconds=60.0)).results[0]
+    assert result.verdict == "confirmed"
+    assert result.seconds < 30
+
+
+def test_a_limit_stops_as_soon_as_its_margin_is_excluded():
+    early = run_claims([gains(mark="limit")]).results[0]
+    assert early.verdict == "confirmed"
+    assert sum(early.samples.values()) < sum(run_claims([gains()]).results[0].samples.values())
+
+
+def test_an_error_that_all_layers_share_is_told_as_such():
+    """1.2% in each of twelve layers: a mean deviation far beyond its error, where single layers show little."""
+    result = run_claims([gains(12, margin=0.05)], mutant=gain(1.012)).results[0]
+    assert result.verdict == "refuted"
+    assert "all 12 components together" in result.message
+
+
+# ---- budgets, clocks and replays ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "budget"),
+    [
+        ("90s", Budget(seconds=90)),
+        ("1.5m", Budget(seconds=90)),
+        ("20000", Budget(samples=20_000)),
+        ("2e9w", Budget(work=2e9)),
+        ("4e9w", Budget()),
+        ("20000n,90s", Budget(samples=20_000, seconds=90)),
+    ],
+)
+def test_budgets_are_read_and_written(text, budget):
+    assert parse_budget(text) == budget
+    assert parse_budget(str(budget)) == budget
+
+
+@pytest.mark.parametrize("text", ["", "-1", "0s", "nan", "1e999s", "5 apples", "1.2.3s", "s"])
+def test_budgets_that_are_none_are_refused(text):
+    with pytest.raises(InputError, match="90s"):
+        parse_budget(text)
+    with pytest.raises(InputError):
+        mv.verify("poole2016.q_map", budget=text)
+
+
+def test_networks_are_limited_but_never_below_what_a_mean_needs():
+    result = run_claims([gains(margin=1e-3)], budget=Budget(samples=20_000)).results[0]
+    assert result.verdict == "undecided"
+    assert "raise the budget" in result.message
+    assert 1024 < sum(result.samples.values()) <= 20_000
+    least = run_claims([gains(margin=1e-3)], budget=Budget(samples=1)).results[0]
+    assert LEAST <= sum(least.samples.values()) < 10_000  # four layers of sixteen units are a little skew
+
+
+def told(report):
+    return [(r.name, r.verdict, r.estimate, r.p, r.samples, r.looks) for r in report.results]
+
+
+def test_a_clock_cuts_between_looks_and_a_replay_repeats_it(tmp_path):
+    """A claim that its margin leaves open goes on until the time is over; however long the replay takes, it stops
+    where the first run did."""
+    claims = [gains(margin=1e-4), gains(2, name="network.two", sample="two", margin=0.05)]
+    began = time.monotonic()
+    cut = run_claims(claims, budget=Budget(work=1e6, seconds=1.0))
+    assert time.monotonic() - began < 20
+    assert cut.provenance["cut_by_clock"]
+    assert "time was over" in cut.results[0].message
+    assert cut.results[1].verdict == "confirmed"
+    html.write(cut, tmp_path)
+    again = replay.read(tmp_path / "report.json", None)
+    slow = run_claims(claims, seed=again.seed, alpha=again.alpha, budget=again.budget, looks=again.looks)
+    assert told(slow) == told(cut)
+    assert not slow.provenance["cut_by_clock"]
+
+
+def test_a_run_without_seconds_knows_no_clock(monkeypatch):
+    monkeypatch.setattr(time, "monotonic", lambda: 1e12)
+    assert not run_claims([gains(margin=0.05)]).provenance["cut_by_clock"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        "[1]",
+        "[" * 100_000,
+        '{"provenance": {"looks": "[1]", "claims": "x"}, "seed": Infinity}',
+        '{"provenance": {}}',
+        '{"provenance": {"looks": "[1]", "claims": 3}, "seed": 1}',
+    ],
+)
+def test_a_replay_of_something_else_is_refused(tmp_path, text):
+    path = tmp_path / "report.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"report\.json of mcverify"):
+        replay.read(path, None)
+
+
+def test_a_replay_of_an_interrupted_run_is_refused(tmp_path):
+    def stop(event):
+        raise KeyboardInterrupt
+
+    html.write(run_claims([gains(margin=0.05)], listener=stop), tmp_path)
+    with pytest.raises(InputError, match="was interrupted"):
+        replay.read(tmp_path / "report.json", None)
+
+
+@pytest.mark.parametrize("looks", [3, "3", [], [0], [-1], [1.5], ["a"], [None], [True]])
+def test_looks_are_whole_numbers_one_for_each_claim(looks):
+    with pytest.raises(InputError, match="looks"):
+        mv.verify("poole2016.q_trajectory", looks=looks)
+
+
+@pytest.mark.parametrize("budget", [10**400, Budget(samples=1.5), Budget(samples=True)])
+def test_a_budget_is_a_number_that_can_be_spent(budget):
+    with pytest.raises(InputError, match="budget"):
+        mv.verify("poole2016.q_trajectory", budget=budget)
+
+
+def test_inputs_beside_a_claim_are_not_ignored():
+    with pytest.raises(InputError, match="goes with a network"):
+        mv.verify("poole2016.q_trajectory", np.ones((1, 4)))
+
+
+def test_a_replay_needs_the_same_network(tmp_path):
+    net, other = mv.mlp(8, [16], "tanh"), mv.mlp(8, [17], "tanh")
+    html.write(mv.verify(net, with_gram([[1.0]], 8), margin=0.1, budget="1e6w"), tmp_path)
+    assert replay.read(tmp_path / "report.json", net).what == ()
+    for wrong in (other, None):
+        with pytest.raises(InputError, match="the same to verify"):
+            replay.read(tmp_path / "report.json", wrong)
+    stored = json.loads((tmp_path / "report.json").read_text())
+    assert stored["provenance"]["network"]
+
+
+# ---- findings, ladders, the self-test -----------------------------------------------------------------
+
+
+def test_a_finding_is_a_pair_with_both_verdicts_expected():
+    source = gains(
+        name="network.source", sample="", finding="the gain", expected="refuted",
+        predict=lambda net, x: np.full(4, 1.5),
+    )  # fmt: skip
+    mended = gains(name="network.mended", finding="the gain")
+    report = run_claims([source, mended])
+    assert [r.verdict for r in report.results] == ["refuted", "confirmed"]
+    assert report.exit_code == 0
+
+
+def test_what_a_ladder_leaves_out_is_bounded():
+    """y = 1 + 1/N + 8/N² + 64/N³: to second order the bound for growth 1 is too small, that for growth 7 is
+    not; for growth 20 such a ladder says nothing."""
+    widths = np.array([16.0, 24.0, 32.0, 48.0, 64.0])
+    y = (1 + 1 / widths + 8 / widths**2 + 64 / widths**3)[:, None]
+    fitted = ladder.fit(widths, y, np.full((5, 1, 1), 1e-14), 2)
+    off = abs(fitted.intercept[0] - 1)
+    assert ladder.bias(fitted, widths, 1.0, 2)[0] < off < ladder.bias(fitted, widths, 7.0, 2)[0]
+    assert np.isinf(ladder.bias(fitted, widths, 20.0, 2)[0])
+
+
+def test_a_whole_series_is_bounded():
+    """(1/N)/(1 − 4/N): every coefficient grows by 4, and none is left out of the bound."""
+    widths = np.array([16.0, 24.0, 32.0, 48.0, 64.0])
+    y = (1 + (1 / widths) / (1 - 4 / widths))[:, None]
+    fitted = ladder.fit(widths, y, np.full((5, 1, 1), 1e-14), 2)
+    off = abs(fitted.intercept[0] - 1)
+    assert 0.5 * ladder.bias(fitted, widths, 4.0, 2)[0] < off < ladder.bias(fitted, widths, 4.0, 2)[0]
+
+
+def test_the_self_test_finds_the_smallest_error_and_judges_neighbours():
+    claim = gains(margin=0.05)
+    trials = self_test([claim], budget=Budget(work=WORK / 100))
+    assert [t.planted for t in trials] == [True, False]
+    assert all(t.passed for t in trials)
+    (found,) = sensitivities([claim], budget=Budget(work=WORK / 100))
+    assert found.missed < found.caught < 0.05
+    assert found.caught / found.missed < 1.2
+
+
+def test_a_claim_that_moves_with_no_gain_says_so():
+    (found,) = sensitivities([gains(mark="limit", measure=_unmoved)], budget=Budget(work=1e6))
+    assert found.caught is None
+
+
+def _unmoved(trace):
+    """Means of one that no error moves."""
+    return 1 + 0.01 * np.random.default_rng(trace.site.start).normal(size=(trace.site.count, 4))
