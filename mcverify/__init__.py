@@ -18,6 +18,8 @@ _WHERE = {
     "Dense": "mcverify.layers.dense",
     "Activation": "mcverify.layers.activation",
     "Dropout": "mcverify.layers.dropout",
+    "Flatten": "mcverify.layers.flatten",
+    "GlobalAveragePool": "mcverify.layers.pooling",
     "activation": "mcverify.activations",
     "custom_activation": "mcverify.activations",
     "phase": "mcverify.theory.phase",
@@ -37,6 +39,8 @@ __all__ = [
     "Convolution",
     "Dense",
     "Dropout",
+    "Flatten",
+    "GlobalAveragePool",
     "InputError",
     "Network",
     "Unpredictable",
@@ -63,6 +67,8 @@ if TYPE_CHECKING:
     from mcverify.layers.convolution import Convolution
     from mcverify.layers.dense import Dense
     from mcverify.layers.dropout import Dropout
+    from mcverify.layers.flatten import Flatten
+    from mcverify.layers.pooling import GlobalAveragePool
     from mcverify.network import Network, cnn, mlp
     from mcverify.network_file import load
     from mcverify.samplers.check import check_sampler

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,14 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcverify.activations import Activation as Phi
-from mcverify.errors import InputError, Unpredictable
+from mcverify.errors import InputError, Unpredictable, nearest
 from mcverify.layers.activation import Activation
 from mcverify.layers.convolution import Convolution
 from mcverify.layers.dense import Dense
 from mcverify.layers.dropout import Dropout
+from mcverify.layers.flatten import Flatten
 from mcverify.layers.layer import Layer
+from mcverify.layers.pooling import GlobalAveragePool
 from mcverify.random_map.engine import Map
 from mcverify.validate import between, count
+
+# How a readout sees a grid.
+POOLINGS: dict[str, Callable[[tuple[int, ...]], Layer]] = {"average": GlobalAveragePool, "flatten": Flatten}
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,12 @@ class Network:
         return found
 
     @property
+    def positions(self) -> list[int]:
+        """At how many positions of one input each map stands: its columns per input."""
+        shapes = self._fit()
+        return [math.prod(shapes[i][:-1]) for i in self.maps]
+
+    @property
     def end(self) -> int:
         """How many layers lie below the output cotangent: E = Σ_a v_a · h_a is taken before the
         elementwise layers that end the network, so that δ^L = v."""
@@ -101,22 +113,26 @@ class Network:
     def gains(self) -> list[tuple[int, float, Phi | None]]:
         """For each map: its position, the gradient gain σ_w²/ρ from the map above, and the φ between.
 
-        At the top, where no map follows, the last map's own σ_w² stands in; φ is None for a linear output.
-        Raises Unpredictable where anything but one activation, then dropout, stands between two maps."""
+        At the top, where no map follows, the last map's own σ_w² stands in; φ is None for a linear output. Averaging
+        over P positions divides by P.
+        Raises Unpredictable where anything but one activation, then dropout and one change of grid, stands between
+        two maps."""
         out = []
         for here, above in zip(self.maps, [*self.maps[1:], None], strict=True):
             between = self.layers[here + 1 : above]
             phi = between[0].phi if between and isinstance(between[0], Activation) else None
-            masks = between[phi is not None :]
             gain = self.random_map(here if above is None else above).sigma_w2
-            for layer in masks:
-                if not isinstance(layer, Dropout):
+            for layer in between[phi is not None :]:
+                if isinstance(layer, Dropout):
+                    gain /= layer.keep
+                elif isinstance(layer, GlobalAveragePool):
+                    gain /= math.prod(layer.size)
+                elif not isinstance(layer, Flatten):
                     names = ", ".join(type(v).__name__.lower() for v in between)
                     raise Unpredictable(
                         f"layers {here + 1} and up: {names} follow a map; the theory treats one activation, then "
                         "dropout, between maps: put a random map in between"
                     )
-                gain /= layer.keep
             out.append((here, gain, phi))
         return out
 
@@ -180,12 +196,15 @@ def cnn(
     *,
     kernel_size: int | Sequence[int] = 3,
     padding: str = "circular",
+    readout: int | None = None,
+    pooling: str = "average",
     name: str = "cnn",
 ) -> Network:
     """A convolutional network of stride one: each number of channels is a convolution followed by the activation.
 
     input_shape: (channels, length) or (channels, height, width); kernel_size: taps, for all axes or for each.
     sigma_w2 / (taps · channels in) is the variance of a weight, sigma_b2 that of a bias; see Convolution.
+    readout=m adds a dense map to m units, on the mean over positions (pooling="average") or on all of them ("flatten").
     Raises InputError naming the field.
     """
     if not isinstance(input_shape, Sequence) or not 2 <= len(input_shape) <= 3:
@@ -200,6 +219,12 @@ def cnn(
             tuple(size), channels_in, channels_out, kernel, sigma_w2, sigma_b2, weights, padding
         )  # fmt: skip
         layers += [layer, Activation(activation)]
+    if pooling not in POOLINGS:
+        raise InputError("pooling", pooling, f"allowed: {', '.join(POOLINGS)}{nearest(str(pooling), list(POOLINGS))}")
+    if readout is not None:
+        count("readout", readout)
+        units = channels[-1] * (math.prod(size) if pooling == "flatten" else 1)
+        layers += [POOLINGS[pooling](tuple(size)), Dense(units, int(readout), sigma_w2, sigma_b2, weights)]
     return Network(layers, name)
 
 
@@ -244,8 +269,10 @@ def describe(net: Network) -> str:
             text = f"conv {taps} {layer.channels_out} {law} {layer.padding}"
         elif isinstance(layer, Activation):
             text = layer.phi.name
+        elif isinstance(layer, Dropout):
+            text = f"dropout keep {layer.keep:g}"
         else:
-            text = f"dropout keep {layer.keep:g}" if isinstance(layer, Dropout) else type(layer).__name__.lower()
+            text = "average over positions" if isinstance(layer, GlobalAveragePool) else type(layer).__name__.lower()
         if layer.random_map is not None or not blocks:
             blocks.append([text])
         else:

@@ -28,7 +28,9 @@ from mcverify.layers.activation import Activation
 from mcverify.layers.convolution import Convolution
 from mcverify.layers.dense import Dense
 from mcverify.layers.dropout import Dropout
+from mcverify.layers.flatten import Flatten
 from mcverify.layers.layer import Layer
+from mcverify.layers.pooling import GlobalAveragePool
 from mcverify.network import Network, cnn, mlp
 from mcverify.validate import between, count
 
@@ -40,6 +42,8 @@ LAYERS: dict[str, Callable[..., Layer]] = {
     "convolution": Convolution,
     "activation": Activation,
     "dropout": Dropout,
+    "flatten": Flatten,
+    "global_average_pool": GlobalAveragePool,
 }
 # By name: the constructor, and what `depth` repeats: (one width, list of widths).
 ARCHITECTURES: dict[str, tuple[Callable[..., Network], str, str]] = {

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 DIMS: dict[str, tuple[str, ...]] = {
     "q": ("layer", "input", "input_2"),
     "metric": ("layer", "input", "input_2"),
+    "gram": ("layer", "input", "input_2"),
     "c": ("layer", "input", "input_2"),
     "chi": ("layer", "input"),
     "length": ("layer", "input"),

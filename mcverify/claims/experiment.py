@@ -103,13 +103,13 @@ def _add(claim: Claim, tally: Tally, width: int, values: FloatArray, died: NDArr
 def cost(net: Network, inputs: int, engine: str) -> float:
     """The work of one replicate, forward and backward, in generated weights or their like."""
     maps = [net.random_map(i) for i in net.maps]
-    return choice.work(engine, maps, choice.Load(inputs, 0, inputs))
+    return choice.work(engine, maps, [choice.Load(inputs * p, 0, inputs * p) for p in net.positions])
 
 
 def width_cost(claim: Claim, width: int) -> float:
     """The work of one of the claim's replicates of that width."""
     net = claim.networks(width)
-    return cost(net, claim.inputs(net)[..., 0].size, claim.engine)
+    return cost(net, len(claim.inputs(net)), claim.engine)
 
 
 def _work(sample: Sample, width: int) -> tuple[Callable[[int, int], tuple[list[FloatArray], NDArray[np.bool_]]], int]:
@@ -120,7 +120,7 @@ def _work(sample: Sample, width: int) -> tuple[Callable[[int, int], tuple[list[F
     x = lead.inputs(net)
     sampled = None if mutant.network is None else mutant.network(net)
     measures = [mutant.measure or c.measure for c in claims]
-    engine, _ = choose_engine(mutant.engine or lead.engine, sample.run.backend, DTYPE, net, x[..., 0].size)
+    engine, _ = choose_engine(mutant.engine or lead.engine, sample.run.backend, DTYPE, net, len(x))
     key = stream_key(sample.run.seed, f"{lead.sample or lead.name}/{width}", sample.phase)
     plan = Plan(net, x, engine, key, lead.cotangent, sampled=sampled)
 
@@ -129,7 +129,7 @@ def _work(sample: Sample, width: int) -> tuple[Callable[[int, int], tuple[list[F
             t = trace(plan, start, count)
             return [np.array(measure(t)).reshape(count, -1) for measure in measures], np.array(dead(t))
 
-    return work, chunk_size(net, 2 * x[..., 0].size, engine.dtype.itemsize, engine.name)
+    return work, chunk_size(net, 2 * len(x), engine.dtype.itemsize, engine.name)
 
 
 # ---- evidence -----------------------------------------------------------------------------------------

@@ -15,7 +15,6 @@ from mcverify.claims import measures, mutations
 from mcverify.claims.claim import Claim, FloatArray, Labels, Measure, Mutant, Predict
 from mcverify.claims.experiment import cost
 from mcverify.claims.plan import LEAST
-from mcverify.correlation import mean_correlation
 from mcverify.network import Network
 from mcverify.theory.propagation import Prediction, propagate
 
@@ -54,7 +53,7 @@ def generic_claims(net: Network, x: FloatArray, margin: float, ladder_cost: floa
     Raises Unpredictable for a network that theory cannot treat."""
     p = propagate(net, x)
     claims = [*_exact(net, x, margin), *_own_widths(net, x, margin)]
-    factors = ladder_factors(net, x[..., 0].size, ladder_cost)
+    factors = ladder_factors(net, len(x), ladder_cost)
     if len(factors) >= 5 and not p.heuristic:
         claims += _ladders(net, x, margin, factors)
     return claims
@@ -72,19 +71,20 @@ def _exact(net: Network, x: FloatArray, margin: float) -> list[Claim]:
         return Claim(
             name=f"network.{name}", source=_SOURCE, statement=statement, mark="exact", networks=lambda _: net,
             widths=(max(net.widths),), inputs=lambda _: x, predict=_constant(value, labels),
-            measure=measures.by_layer(measure), test="mean", margin=margin,
+            measure=measure, test="mean", margin=margin,
             margin_reason="the per-layer gain asked for", labels=labels, rival=None, sample="network.exact",
             mutants=(_another_activation(net) if value == 0.0 else gain,),
         )  # fmt: skip
 
     statement = "Each map's output has the length its weights' variance and biases give, given its input."
-    out = [claim("map", statement, measures.map_gain, layer_labels(1, 0), 1.0)]
+    out = [claim("map", statement, measures.mean_map_gain, layer_labels(1, 0), 1.0)]
     if measures.one_step_layers(net) and all(net.random_map(i).law == "gaussian" for i in net.maps):
         statement = "Given a layer's metric, the mean of the next layer's is Q of it."
-        out.append(claim("one_step_q", statement, measures.one_step_variance, step_labels, 1.0))
+        out.append(claim("one_step_q", statement, measures.one_step_gain, step_labels, 1.0))
         if len(x) > 1 and len(net.input_shape) == 1:
             statement = "Given a layer's metric, the mean of the next layer's cross terms is C of it."
-            out.append(claim("one_step_c", statement, measures.one_step_covariance, step_labels, 0.0))
+            measure = measures.by_layer(measures.one_step_covariance)
+            out.append(claim("one_step_c", statement, measure, step_labels, 0.0))
     return out
 
 
@@ -93,23 +93,29 @@ def _predicted(read: Read) -> Predict:
 
 
 def correlations(p: Prediction) -> FloatArray:
-    """The mean correlation between different inputs at layers 2 … L, (L − 1,)."""
-    return mean_correlation(p.q[1:])
+    """The mean correlation between different columns at layers 2 … L, (L − 1,), without those of a single column."""
+    several = [len(cov) > 1 for cov in p.covs[1:]]
+    return p.correlations[1:][several]
 
 
-# What is followed layer by layer: (name, what it is, prediction, measurement, labels).
-_FOLLOWED: tuple[tuple[str, str, Read, Measure, Labels], ...] = (
-    ("length", "the length's gain from layer to layer", lambda p: p.length_gains, measures.log_length_gain,
-     layer_labels(2, 0)),
-    ("gradient", "the gradient norm's gain from layer to layer", lambda p: p.gradient_gains,
-     measures.log_gradient_gain, layer_labels(1, 1)),
-    ("correlation", "the correlation between inputs", correlations, measures.correlations, layer_labels(2, 0)),
-)  # fmt: skip
+def _correlation_labels(inputs: int) -> Labels:
+    return lambda net: [f"layer {l}" for l, p in enumerate(net.positions, start=1) if l > 1 and inputs * p > 1]
 
 
 def _followed(x: FloatArray, net: Network) -> list[tuple[str, str, Read, Measure, Labels]]:
-    deep, several = len(net.maps) > 1, x[..., 0].size > 1
-    rows = [row for row in _FOLLOWED if deep and (several or row[0] != "correlation")]
+    """What is followed layer by layer: (name, what it is, prediction, measurement, labels)."""
+    if len(net.maps) < 2:
+        return []
+    rows: list[tuple[str, str, Read, Measure, Labels]] = [
+        ("length", "the length's gain from layer to layer", lambda p: p.length_gains, measures.log_length_gain,
+         layer_labels(2, 0)),
+        ("gradient", "the gradient norm's gain from layer to layer", lambda p: p.gradient_gains,
+         measures.log_gradient_gain, layer_labels(1, 1)),
+    ]  # fmt: skip
+    labels = _correlation_labels(len(x))
+    if labels(net):
+        what = "the correlation between inputs" if len(net.input_shape) == 1 else "the correlation between positions"
+        rows.append(("correlation", what, correlations, measures.correlations, labels))
     p = propagate(net, x)
     # Where theory gives zero or infinity (a zero input, φ′ = 0) there is no logarithm to follow.
     return [row for row in rows if np.isfinite(row[2](p)).all()]

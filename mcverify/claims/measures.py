@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,6 +11,7 @@ from mcverify.activations import Activation as Phi
 from mcverify.claims.claim import Measure
 from mcverify.correlation import mean_correlation
 from mcverify.expectations import gaussian
+from mcverify.layers.pooling import GlobalAveragePool
 from mcverify.network import Network
 from mcverify.simulation import observables
 from mcverify.simulation.trace import Trace
@@ -21,14 +24,14 @@ _RTOL = 1e-7
 
 
 def one_step_layers(net: Network) -> list[tuple[int, Phi, float]]:
-    """(l, φ, ρ) for every map l ≥ 1 whose output reaches map l + 1 through φ alone, or φ and dropout."""
+    """(l, φ, ρ) for every map l ≥ 1 whose output reaches map l + 1 through φ alone, or φ and dropout, position by
+    position: the square of a mean over positions is no function of the variances."""
     steps = []
     gains = net.gains()
     for l, (here, _, phi) in enumerate(gains[:-1], start=1):
-        keep = 1.0
-        for layer in net.layers[here + 1 : gains[l][0]]:
-            keep *= getattr(layer, "keep", 1.0)
-        if phi is not None:
+        between = net.layers[here + 1 : gains[l][0]]
+        keep = math.prod(getattr(layer, "keep", 1.0) for layer in between)
+        if phi is not None and not any(isinstance(layer, GlobalAveragePool) for layer in between):
             steps.append((l, phi, keep))
     return steps
 
@@ -38,10 +41,18 @@ def one_step_variance(trace: Trace) -> FloatArray:
 
     Given x^{l−1}, the units of h^l are i.i.d. N(0, Ĝ^l) for Gaussian weights. A ratio for each replicate, not
     of the means: it is an average over units whatever Ĝ^l is, where Ĝ^l itself is heavy-tailed in depth."""
-    g = np.diagonal(observables.metric(trace), axis1=-2, axis2=-1)
-    mapped = _mapped_variances(trace, g)
-    after = np.stack([g[:, l] for l, _, _ in one_step_layers(trace.plan.net)], axis=1)
-    return _ratio(after, mapped)
+    return np.stack(_one_step_ratios(trace), axis=1)
+
+
+def one_step_gain(trace: Trace) -> FloatArray:
+    """The mean of one_step_variance over the columns of each layer, whatever their grids, (replicate, step)."""
+    return np.stack([ratio.mean(axis=-1) for ratio in _one_step_ratios(trace)], axis=1)
+
+
+def _one_step_ratios(trace: Trace) -> list[FloatArray]:
+    g = observables.metric_variances(trace)
+    after = [g[l] for l, _, _ in one_step_layers(trace.plan.net)]
+    return [_ratio(a, mapped) for a, mapped in zip(after, _mapped_variances(trace, g), strict=True)]
 
 
 def one_step_covariance(trace: Trace) -> FloatArray:
@@ -49,7 +60,7 @@ def one_step_covariance(trace: Trace) -> FloatArray:
     in units of a correlation."""
     net, g = trace.plan.net, observables.metric(trace)
     a, b = np.triu_indices(len(trace.plan.x), 1)
-    scale = np.sqrt(_mapped_variances(trace, np.diagonal(g, axis1=-2, axis2=-1)))
+    scale = np.sqrt(np.stack(_mapped_variances(trace, observables.metric_variances(trace)), axis=1))
     out = []
     for step, (l, phi, _) in enumerate(one_step_layers(net)):
         m = net.random_map(net.maps[l])
@@ -60,22 +71,34 @@ def one_step_covariance(trace: Trace) -> FloatArray:
     return np.stack(out, axis=1)
 
 
-def _mapped_variances(trace: Trace, g: FloatArray) -> FloatArray:
-    """Q(Ĝ^l_aa) for every step, (replicate, step, input), from Ĝ's diagonal (replicate, layer, input)."""
+def _mapped_variances(trace: Trace, g: list[FloatArray]) -> list[FloatArray]:
+    """Q(Ĝ^l_aa) for every step, (replicate, column) each, from Ĝ's diagonals."""
     net = trace.plan.net
     out = []
     for l, phi, keep in one_step_layers(net):
-        m = net.random_map(net.maps[l])
-        second = gaussian.second_moment(phi, g[:, l - 1], rtol=_RTOL).value
-        out.append(m.sigma_w2 * net.layers[net.maps[l]].mean_met(second) / keep + m.sigma_b2)
-    return np.stack(out, axis=1)
+        here, above = net.maps[l - 1], net.maps[l]
+        second = np.asarray(gaussian.second_moment(phi, g[l - 1], rtol=_RTOL).value)
+        for layer in net.layers[here + 1 : above + 1]:
+            second = layer.mean_met(second)
+        m = net.random_map(above)
+        out.append(m.sigma_w2 * second / keep + m.sigma_b2)
+    return out
 
 
 def map_gain(trace: Trace) -> FloatArray:
-    """q^l_aa / Ĝ^l_aa, (replicate, layer, input): mean one given the layer below, for every weight law here."""
-    g = np.diagonal(observables.metric(trace), axis1=-2, axis2=-1)
-    q = np.diagonal(observables.q(trace), axis1=-2, axis2=-1)
-    return _ratio(q, g)
+    """q^l_aa / Ĝ^l_aa, (replicate, layer, column): mean one given the layer below, for every weight law here."""
+    return np.stack(_map_ratios(trace), axis=1)
+
+
+def mean_map_gain(trace: Trace) -> FloatArray:
+    """The mean of map_gain over the columns of each layer, whatever their grids, (replicate, layer)."""
+    return np.stack([ratio.mean(axis=-1) for ratio in _map_ratios(trace)], axis=1)
+
+
+def _map_ratios(trace: Trace) -> list[FloatArray]:
+    squares = trace.plan.engine.kernels.squares
+    q = [squares(r.y) / r.y.shape[-1] for r in trace.maps]
+    return [_ratio(a, b) for a, b in zip(q, observables.metric_variances(trace), strict=True)]
 
 
 def _ratio(value: FloatArray, mean: FloatArray) -> FloatArray:
@@ -94,15 +117,15 @@ def by_layer(measure: Measure) -> Measure:
 
 
 def log_length_gain(trace: Trace) -> FloatArray:
-    """log Ĝ^{l+1}_aa/Ĝ^l_aa, l = 1 … L − 1, the mean over inputs, (replicate, L − 1)."""
-    g = np.diagonal(observables.metric(trace), axis1=-2, axis2=-1)
+    """log Ĝ^{l+1}_aa/Ĝ^l_aa, Ĝ the mean over positions, l = 1 … L − 1, the mean over inputs, (replicate, L − 1)."""
+    g = observables.metric_lengths(trace)
     return np.log(g[:, 1:] / g[:, :-1]).mean(axis=-1)
 
 
 def correlations(trace: Trace) -> FloatArray:
-    """The mean correlation of Ĝ^l between different inputs, l = 2 … L (the first is not random),
-    (replicate, L − 1)."""
-    return mean_correlation(observables.metric(trace)[:, 1:])
+    """The mean correlation of Ĝ^l between different columns, l = 2 … L (the first is not random), (replicate, L − 1);
+    without the layers of a single column."""
+    return np.stack([mean_correlation(g) for g in observables.metrics(trace)[1:] if g.shape[-1] > 1], axis=1)
 
 
 def metric_diagonal(trace: Trace) -> FloatArray:

@@ -14,6 +14,11 @@ from mcverify.layers.layer import BoolArray, Grad, Layer, Signal, State
 from mcverify.random_map.engine import Engine
 from mcverify.streams import Site
 
+_NOT_GAUSSIAN = {
+    "input": "the inputs themselves", "unknown": "the image of another nonlinearity",
+    "mixture": "units of several positions",
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Activation(Layer):
@@ -46,13 +51,16 @@ class Activation(Layer):
     def pull_back(self, state: State, grad: Grad) -> Grad:
         """Elementwise E φ′(u_a) φ′(u_b) (Schoenholz et al. 2017, eq. 10): a limit, but for linear φ, and on
         the diagonal for positively homogeneous φ with independent Gaussian weights (Hanin 2018) wherever no
-        layer below can die: at h = 0 the sign of a unit is not a coin."""
+        layer below can die: at h = 0 the sign of a unit is not a coin. There what is zero stays so, too."""
         self._needs_gaussian(state)
         factor = self._expect(gaussian.derivative_covariance, gaussian.derivative_second_moment, state)
         linear = np.full(grad.exact.shape, self._is_linear)
         coin = self.phi.slopes is not None and state.law == "gaussian" and not state.may_vanish
-        homogeneous = np.eye(len(state.cov), dtype=bool) & coin
-        return Grad(grad.cov * factor, grad.exact & (linear | homogeneous))
+        homogeneous = (np.eye(len(state.cov), dtype=bool) | (grad.cov == 0)) & coin
+        return replace(
+            grad, cov=grad.cov * factor, exact=grad.exact & (linear | homogeneous),
+            independent=grad.independent and self._is_linear,
+        )  # fmt: skip
 
     @property
     def _is_linear(self) -> bool:
@@ -65,7 +73,7 @@ class Activation(Layer):
 
     def _needs_gaussian(self, state: State) -> None:
         if state.law not in ("gaussian", "symmetric"):
-            what = "the inputs themselves" if state.law == "input" else "the image of another nonlinearity"
+            what = _NOT_GAUSSIAN[state.law]
             raise Unpredictable(
                 f"activation {self.phi.name} acts on {what}, whose law is not Gaussian; put a random map before it"
             )

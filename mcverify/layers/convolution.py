@@ -104,9 +104,27 @@ class Convolution(Layer):
         )  # fmt: skip
 
     def pull_back(self, state: State, grad: Grad) -> Grad:
-        """The adjoint: σ_w² times the mean over taps of δ's covariance at p − β, for δ independent of W."""
+        """The adjoint: σ_w² times the mean over taps of δ's covariance at p − β, for δ independent of W.
+
+        Where φ′ made δ depend on W, one unit's δ at two positions meets two taps, whose weights are then no longer
+        uncorrelated: exact only where such δ have no covariance."""
         missing = self._folded((~grad.exact).astype(np.float64)) > 0
-        return Grad(self.sigma_w2 * self._folded(grad.cov), ~missing)
+        if not grad.independent and grad.exact.any():
+            missing |= self._pairs_of_taps((grad.cov != 0) | ~grad.exact)
+        return replace(grad, cov=self.sigma_w2 * self._folded(grad.cov), exact=~missing, exchangeable=True)
+
+    def _pairs_of_taps(self, among: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Whether any pair of different columns (p − β, p′ − β′) is among those given, (column, column)."""
+        seen = neighbours(self.size, self.kernel, self.padding)
+        found = among & ~np.eye(len(among), dtype=bool)
+        for axis in (0, 1):
+            grid = np.moveaxis(found, axis, -1).reshape(len(found), -1, len(seen))
+            out = np.zeros_like(grid)
+            for there in seen.T:
+                own = np.flatnonzero(there >= 0)
+                out[:, :, there[own]] |= grid[:, :, own]
+            found = np.moveaxis(out.reshape(len(found), -1), -1, axis)
+        return found
 
     def met(self, x: Signal) -> Signal:
         return patches(x, self.size, self.kernel, self.padding)

@@ -60,7 +60,7 @@ class Dense(Layer):
 
     def pull_back(self, state: State, grad: Grad) -> Grad:
         """E Σ_j (Wᵀδ)_ja (Wᵀδ)_jb = σ_w² E Σ_i δ_ia δ_ib for δ independent of W."""
-        return replace(grad, cov=self.sigma_w2 * grad.cov)
+        return replace(grad, cov=self.sigma_w2 * grad.cov, exchangeable=True)
 
     def forward(self, engine: Engine, x: Signal, site: Site) -> tuple[Signal, Any]:
         return engine.apply(engine.kernels, self.random_map, x, site)

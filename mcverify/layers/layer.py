@@ -30,7 +30,7 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 Signal = NDArray[Any]
 
-Law = Literal["input", "gaussian", "symmetric", "unknown"]
+Law = Literal["input", "gaussian", "symmetric", "mixture", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class State:
 
     law: "input", the given points themselves; "gaussian", units i.i.d. N(0, Ĝ) given the layer below;
     "symmetric", units sign-symmetric and Gaussian only in the limit (weights of another law);
+    "mixture", units of different positions side by side, of different variances;
     "unknown", the image of a nonlinearity.
     fixed: Ĝ is not random, which holds for the first map's output alone.
     exact: per entry of cov, true where the expectation holds at every finite width.
@@ -70,10 +71,15 @@ class State:
 
 @dataclass(frozen=True)
 class Grad:
-    """Second moments of ∂E/∂signal, summed over units, and which entries are exact at finite width."""
+    """Second moments of ∂E/∂signal, summed over units, and which entries are exact at finite width.
+
+    exchangeable: all units are alike, and different ones uncorrelated, as below a random map.
+    independent: δ does not depend on the weights below, as it does once φ′ was met."""
 
     cov: FloatArray
     exact: BoolArray
+    exchangeable: bool = True
+    independent: bool = True
 
 
 @dataclass(frozen=True)

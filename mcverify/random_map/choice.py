@@ -60,9 +60,10 @@ def conditional_cost(m: Map, load: Load) -> float:
 
 
 def choose(
-    engine: str, kernels: Kernels, dtype: np.dtype[np.floating], maps: Sequence[Map], load: Load, *, tied: bool = True
-) -> Engine:
-    """The engine of that name; "auto" is the cheaper one, explicit where they do the same.
+    engine: str, kernels: Kernels, dtype: np.dtype[np.floating], maps: Sequence[Map], loads: Sequence[Load], *,
+    tied: bool = True,
+) -> Engine:  # fmt: skip
+    """The engine of that name; "auto" is the cheaper one, explicit where they do the same. loads: one for each map.
 
     Raises InputError for an unknown name."""
     if engine not in ENGINES:
@@ -74,17 +75,18 @@ def choose(
             laws = ", ".join(sorted({_kind(m) for m in maps if m not in able}))
             reason += f"; {len(maps) - len(able)} of {len(maps)} maps ({laws}) by explicit weights"
     else:
-        engine, reason = _cheaper(maps, able, load)
+        engine, reason = _cheaper(maps, able, loads)
     build = explicit.engine if engine == "explicit" else conditional.engine
     return build(kernels, dtype, tied=tied, reason=reason)
 
 
-def work(engine: str, maps: Sequence[Map], load: Load) -> float:
+def work(engine: str, maps: Sequence[Map], loads: Sequence[Load]) -> float:
     """The cost of one network under an engine of that name, in normals drawn."""
-    weights = sum(explicit_cost(m, load) for m in maps)
+    each = list(zip(maps, loads, strict=True))
+    weights = sum(explicit_cost(m, load) for m, load in each)
     if engine == "explicit":
         return weights
-    without = sum(_least(m, load) for m in maps)
+    without = sum(_least(m, load) for m, load in each)
     return without if engine == "conditional" else min(weights, without)
 
 
@@ -93,12 +95,12 @@ def _least(m: Map, load: Load) -> float:
     return explicit_cost(m, load) if conditional.sampler(m) is explicit else conditional_cost(m, load)
 
 
-def _cheaper(maps: Sequence[Map], able: Sequence[Map], load: Load) -> tuple[str, str]:
+def _cheaper(maps: Sequence[Map], able: Sequence[Map], loads: Sequence[Load]) -> tuple[str, str]:
     """(engine, reason) by the counts."""
     if not able:
         laws = ", ".join(sorted({_kind(m) for m in maps}))
         return "explicit", f"{laws} weights have no conditional sampler"
-    weights, without = work("explicit", maps, load), work("conditional", maps, load)
+    weights, without = work("explicit", maps, loads), work("conditional", maps, loads)
     if without < weights:
         return "conditional", f"same law as explicit weights at an estimated 1/{weights / without:.3g} of the work"
     return "explicit", f"drawing weights is an estimated 1/{without / weights:.3g} of the conditional sampler's work"

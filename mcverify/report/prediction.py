@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from mcverify.correlation import mean_correlation
 from mcverify.inputs import checked
 from mcverify.network import Network, describe
 from mcverify.theory.diagnosis import diagnose
@@ -63,8 +62,9 @@ def as_dict(net: Network, x: FloatArray) -> dict[str, Any]:
     """The prediction as plain data: words, and every variable by layer."""
     x = checked(x, net.input_shape)
     p = propagate(net, x)
-    numbers = {k: getattr(p, k).tolist() for k in ("q", "length", "chi", "grad_gram")}
-    exact = {k: getattr(p, k).tolist() for k in ("q_exact", "length_exact", "grad_exact")}
+    numbers = {k: getattr(p, k).tolist() for k in ("length", "chi", "grad_gram")}
+    exact = {k: getattr(p, k).tolist() for k in ("length_exact", "grad_exact")}
+    numbers["q"], exact["q_exact"] = [v.tolist() for v in p.covs], [v.tolist() for v in p.covs_exact]
     return {"network": describe(net), "words": diagnose(net, p), **finite(numbers), **exact}
 
 
@@ -85,24 +85,25 @@ def show(net: Network, x: FloatArray, console: Console) -> None:
     for sentence in diagnose(net, p):
         console.print(f"• {sentence}", highlight=False)
     console.print()
-    console.print(_table(net, p, p.q.shape[-1] > 1))
-    where = "Input 1" if len(net.input_shape) == 1 else "Input 1; q at its first position"
+    console.print(_table(net, p, len(x)))
+    where = "Input 1" if len(net.input_shape) == 1 else "Input 1, the mean over positions (‖δ‖²: the sum)"
     console.print(f"{where}; c is the mean over pairs. * exact at every width; all else holds as width → ∞.")
 
 
-def _table(net: Network, p: Prediction, several: bool) -> Table:
+def _table(net: Network, p: Prediction, inputs: int) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("layer", "width", "q", "length", "c", "χ", "‖δ‖²"):
         table.add_column(name, justify="right")
-    c = mean_correlation(p.q)
-    for l in _shown(len(p.q)):
+    c = p.correlations
+    for l in _shown(len(net.maps)):
         if l < 0:
             table.add_row(*["⋯"] * 7)
             continue
-        star = ["*" if e else " " for e in (p.q_exact[l, 0, 0], p.length_exact[l, 0], p.grad_exact[l, 0, 0])]
+        star = ["*" if e else " " for e in (p.gram_exact[l, 0, 0], p.length_exact[l, 0], p.grad_exact[l, 0, 0])]
         table.add_row(
-            str(l + 1), str(net.widths[l]), f"{p.q[l, 0, 0]:.6g}{star[0]}", f"{p.length[l, 0]:.6g}{star[1]}",
-            "–" if not several else f"{c[l]:.6f}", f"{p.chi[l, 0]:.6f}", f"{p.grad_gram[l, 0, 0]:.6g}{star[2]}",
+            str(l + 1), str(net.widths[l]), f"{p.gram[l, 0, 0]:.6g}{star[0]}", f"{p.length[l, 0]:.6g}{star[1]}",
+            "–" if inputs * net.positions[l] == 1 else f"{c[l]:.6f}",
+            f"{p.chi[l, 0]:.6f}", f"{p.grad_gram[l, 0, 0]:.6g}{star[2]}",
         )  # fmt: skip
     return table
 
@@ -111,7 +112,7 @@ def compare(net: Network, x: FloatArray, measured: xr.Dataset, console: Console)
     """Measured means with standard errors beside the prediction, for the first input."""
     x = checked(x, net.input_shape)
     p = propagate(net, x)
-    predicted = {"q": p.q[:, 0, 0], "length": p.length[:, 0], "chi": p.chi[:, 0], "grad_norm2": p.grad_gram[:, 0, 0]}
+    predicted = {"q": p.gram[:, 0, 0], "length": p.length[:, 0], "chi": p.chi[:, 0], "grad_norm2": p.grad_gram[:, 0, 0]}
     console.print(describe(net), highlight=False)
     if console.width < 120:
         del predicted["length"]
@@ -121,11 +122,12 @@ def compare(net: Network, x: FloatArray, measured: xr.Dataset, console: Console)
     for name in predicted:
         table.add_column(f"{signs[name]} measured", justify="right", no_wrap=True)
         table.add_column("theory", justify="right", no_wrap=True)
-    for l in _shown(len(p.q)):
+    for l in _shown(len(net.maps)):
         row = ["⋯"] * (1 + 2 * len(predicted)) if l < 0 else [str(l + 1)]
         for name, values in predicted.items() if l >= 0 else ():
+            stored = "gram" if name == "q" and "gram" in measured else name
             pick = (l, 0, 0) if name == "q" else (l, 0)
-            mean, se = measured[name].values[pick], measured[f"{name}_se"].values[pick]
+            mean, se = measured[stored].values[pick], measured[f"{stored}_se"].values[pick]
             row += [f"{mean:.4g} ± {se:.1g}", f"{values[l]:.5g}"]
         table.add_row(*row)
     console.print(table)

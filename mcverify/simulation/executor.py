@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -25,11 +26,13 @@ def threads_available() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def chunk_size(net: Network, columns: int, itemsize: int, engine: str = "explicit") -> int:
-    """Replicates per chunk: a function of the network, the engine's name and the number of columns alone."""
-    patches = sum(net.random_map(i).fan_in - net.shapes[i][-1] for i in net.maps)
-    units = sum(shape[-1] for shape in net.shapes) + patches
-    return max(1, min(_LARGEST[engine], _CHUNK_BYTES[engine] // (units * columns * itemsize)))
+def chunk_size(net: Network, copies: int, itemsize: int, engine: str = "explicit") -> int:
+    """Replicates per chunk: a function of the network, the engine's name and the number of copies of its signals (for
+    each input one forward, one backward and one for each tangent) alone."""
+    shapes = net.shapes
+    met = sum(p * net.random_map(i).fan_in - math.prod(shapes[i]) for i, p in zip(net.maps, net.positions, strict=True))
+    entries = sum(math.prod(shape) for shape in shapes) + met
+    return max(1, min(_LARGEST[engine], _CHUNK_BYTES[engine] // (entries * copies * itemsize)))
 
 
 def in_chunks(

@@ -5,31 +5,66 @@ Each is a plain function Trace -> (replicate, …) in float64; a claim's own mea
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from mcverify.layers.grid import on_first_grid
 from mcverify.simulation.trace import Trace
 
 FloatArray = NDArray[np.float64]
 
 
 def q(trace: Trace) -> FloatArray:
-    """The empirical covariance q^l_ab = (1/n_l) Σ_i h_ia h_ib, (replicate, layer, column, column)."""
+    """The empirical covariance q^l_ab = (1/n_l) Σ_i h_ia h_ib, (replicate, layer, column, column); NaN at layers of
+    another grid than the first."""
     gram = trace.plan.engine.kernels.gram
-    return np.stack([gram(r.y, r.y) / r.y.shape[-1] for r in trace.maps], axis=1)
+    return np.stack(on_first_grid([gram(r.y, r.y) / r.y.shape[-1] for r in trace.maps]), axis=1)
+
+
+def gram(trace: Trace) -> FloatArray:
+    """The mean of q^l_ab over equal positions, (replicate, layer, input, input)."""
+    inputs, kernel = len(trace.plan.x), trace.plan.engine.kernels.gram
+    out = []
+    for r in trace.maps:
+        whole = r.y.reshape(trace.site.count, inputs, -1)
+        out.append(kernel(whole, whole) / whole.shape[-1])
+    return np.stack(out, axis=1)
 
 
 def metric(trace: Trace) -> FloatArray:
     """Ĝ^l_ab = σ_b² + (σ_w²/n_{l−1}) Σ_i x_ia x_ib, the conditional expectation of q^l given the layer
-    below, (replicate, layer, column, column); x as the map meets it, by patches for a convolution."""
-    gram = trace.plan.engine.kernels.gram
+    below, (replicate, layer, column, column); x as the map meets it, by patches for a convolution. NaN at layers of
+    another grid than the first."""
+    return np.stack(on_first_grid(metrics(trace)), axis=1)
+
+
+def metrics(trace: Trace) -> list[FloatArray]:
+    """Ĝ^l for every layer, (replicate, column, column) on the layer's own grid."""
+    kernel = trace.plan.engine.kernels.gram
+    return _met(trace, lambda x: kernel(x, x))
+
+
+def metric_variances(trace: Trace) -> list[FloatArray]:
+    """Ĝ^l_aa for every layer, (replicate, column) on the layer's own grid."""
+    return _met(trace, trace.plan.engine.kernels.squares)
+
+
+def metric_lengths(trace: Trace) -> FloatArray:
+    """Ĝ^l_aa, the mean over positions, (replicate, layer, input)."""
+    return np.stack([_by_input(trace, g).mean(axis=-1) for g in metric_variances(trace)], axis=1)
+
+
+def _met(trace: Trace, product: Callable[[NDArray[Any]], FloatArray]) -> list[FloatArray]:
+    """σ_b² + (σ_w²/fan_in) · product(x) for every map, x being the columns it meets: (replicate, …) each."""
     out = []
     for i, record in zip(trace.plan.net.maps, trace.maps, strict=True):
         m = trace.plan.net.random_map(i)
-        x = record.layer.met(record.x)
-        g = m.sigma_b2 + m.sigma_w2 / m.fan_in * gram(x, x)
+        g = m.sigma_b2 + m.sigma_w2 / m.fan_in * product(record.layer.met(record.x))
         out.append(np.broadcast_to(g, (trace.site.count, *g.shape[1:])))
-    return np.stack(out, axis=1)
+    return out
 
 
 def length(trace: Trace) -> FloatArray:

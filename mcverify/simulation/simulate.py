@@ -58,8 +58,9 @@ def choose_engine(
         raise InputError("dtype", dtype, "allowed: float32, float64")
     name, kernels = find_backend(backend)
     maps = [] if net is None else [net.random_map(i) for i in net.maps]
-    load = choice.Load(inputs, inputs * tangents, inputs)
-    return choice.choose(engine, kernels, np.dtype(dtype), maps, load, tied=tied), name
+    columns = [] if net is None else [inputs * p for p in net.positions]
+    loads = [choice.Load(c, c * tangents, c) for c in columns]
+    return choice.choose(engine, kernels, np.dtype(dtype), maps, loads, tied=tied), name
 
 
 Observable = Callable[[Trace], FloatArray]
@@ -78,8 +79,8 @@ def sample(
 
     An interrupt (Ctrl-C) ends it with the replicates measured so far, if there are two; the moments' count
     says how many."""
-    columns = plan.x[..., 0].size * (2 + plan.tangents)
-    chunk = chunk_size(plan.net, columns, plan.engine.dtype.itemsize, plan.engine.name)
+    copies = len(plan.x) * (2 + plan.tangents)
+    chunk = chunk_size(plan.net, copies, plan.engine.dtype.itemsize, plan.engine.name)
 
     def work(first: int, number: int) -> dict[str, FloatArray]:
         # Overflow and NaN are counted and named in the result; a warning on a worker thread helps nobody.
@@ -145,7 +146,7 @@ def simulate(
     columns = x[..., 0].size
     _fits_in_memory(len(net.maps), columns)
     seed = seed_of(rng)
-    chosen, backend_name = choose_engine(engine, backend, dtype, net, columns, tangents=tangents, tied=tied)
+    chosen, backend_name = choose_engine(engine, backend, dtype, net, len(x), tangents=tangents, tied=tied)
     plan = Plan(net, x, chosen, stream_key(seed, "simulate"), cotangent, tangents)
     measures: dict[str, Observable] = {
         "q": observables.q,
@@ -160,6 +161,8 @@ def simulate(
         pass  # χ^l is the gain of one activation between maps; this network has something else there
     if tangents:
         measures["tangent_gram"] = observables.tangent_gram
+    if len(net.input_shape) > 1:
+        measures["gram"] = observables.gram
     measures["q_cross"] = lambda t: _cross(observables.q(t))
     moments, kept = sample(plan, measures, 0, samples, threads, progress, replicates)
     done = moments["q"].count

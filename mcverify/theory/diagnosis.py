@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mcverify.activations import Activation
 from mcverify.layers.dropout import Dropout
+from mcverify.layers.pooling import GlobalAveragePool
 from mcverify.network import Network
 from mcverify.theory.critical_line import NoCriticalPoint, critical_sigma_w2
 from mcverify.theory.finite_width import length_variance
@@ -21,13 +22,16 @@ Hidden = tuple[Activation, float, float, float]  # φ, σ_w², σ_b², keep
 
 
 def hidden_layers(net: Network) -> list[Hidden]:
-    """The distinct kinds of layer above the first map, in order: each has a phase of its own."""
+    """The distinct kinds of layer above the first map, in order: each has a phase of its own.
+
+    A map on the mean over positions, which is no image of φ, has none."""
     kinds: list[Hidden] = []
     gains = net.gains()
     for (here, _, phi), (above, _, _) in pairwise(gains):
         m = net.random_map(above)
-        keep = math.prod(v.keep for v in net.layers[here:above] if isinstance(v, Dropout))
-        if phi is not None:
+        between = net.layers[here:above]
+        keep = math.prod(v.keep for v in between if isinstance(v, Dropout))
+        if phi is not None and not any(isinstance(v, GlobalAveragePool) for v in between):
             kinds.append((phi, m.sigma_w2, m.sigma_b2, keep))
     return list(dict.fromkeys(kinds))
 
@@ -65,7 +69,7 @@ def _transient(net: Network, p: Prediction, found: Phase) -> list[str]:
     off = np.abs(p.chi / found.chi_1 - 1).max(axis=1) > 0.1
     if not off.any():
         return []
-    q = p.q[0, 0, 0]
+    q = p.gram[0, 0, 0]
     last = int(np.flatnonzero(off)[-1]) + 1
     until = f"from layer {last + 1} on" if last < len(off) else "in no layer of this network"
     return [f"The inputs start at q = {q:.3g}, away from q* = {found.q:.3g}: χ^l is within a tenth of χ_1 {until}."]
@@ -87,7 +91,7 @@ def _gradients(net: Network, p: Prediction) -> list[str]:
 
 def _advice(kinds: list[Hidden], p: Prediction) -> list[str]:
     """What σ_w² would keep gradients, where a percent a layer is exceeded and there is such a σ_w²."""
-    if len(kinds) != 1 or len(p.q) < 2:
+    if len(kinds) != 1 or len(p.covs) < 2:
         return []
     phi, sigma_w2, sigma_b2, keep = kinds[0]
     if keep < 1.0 or abs(float(np.mean(p.gradient_gains))) < 0.01 or phase(*kinds[0]).name == "critical":

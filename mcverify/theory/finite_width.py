@@ -37,7 +37,7 @@ def length_variance(net: Network, p: Prediction) -> LengthVariance:
     quadratic in Ĝ and E Ĝ² = q² + V makes them exact, biases and dropout included. Other independent weight
     laws agree to first order; orthogonal weights have fluctuations of their own, which are not treated.
     """
-    q = np.diagonal(p.q, axis1=1, axis2=2)
+    q = np.diagonal(p.gram, axis1=1, axis2=2)
     if len(net.input_shape) > 1:  # positions share their weights: not treated
         return LengthVariance(np.full(p.length.shape, np.nan), np.full(p.length.shape, "none", dtype="<U11"))
     value, mark = np.full(q.shape, np.nan), np.full(q.shape, "none", dtype="<U11")

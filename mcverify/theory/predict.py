@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mcverify import inputs, results
 from mcverify.correlation import correlation
+from mcverify.layers.grid import on_first_grid
 from mcverify.network import Network, describe
 from mcverify.theory.finite_width import length_variance
 from mcverify.theory.propagation import propagate
@@ -24,7 +25,9 @@ def predict(net: Network, x: ArrayLike, *, cotangent: str | ArrayLike = "indepen
 
     net: the network; x: inputs (input, n_0), or (input, channels, *positions); cotangent as in `simulate`.
     Returns a Dataset over layer (1 … L) and input: q (layer, input, input_2), c, chi (layer, input), length,
-    length_var (the variance between networks), grad_norm2 = E‖∂E/∂h^l_a‖², grad_gram; NAME_mark says of each
+    length_var (the variance between networks), grad_norm2 = E‖∂E/∂h^l_a‖², grad_gram. With positions q and c are
+    between all of them (NaN at layers of another grid), and gram (layer, input, input_2) is the mean of q over equal
+    ones. NAME_mark says of each
     entry whether it is "exact" at every finite width, "first order" in 1/width (the error is O(1/width²)), or
     a "limit" (O(1/width)); all that is not exact is "heuristic" under non-Gaussian weights, whose first map's
     output is Gaussian only as n_0 grows and no entry of x dominates. Source: Poole et al. 2016; Schoenholz et al. 2017.
@@ -38,8 +41,9 @@ def predict(net: Network, x: ArrayLike, *, cotangent: str | ArrayLike = "indepen
         return np.where(exact, "exact", "heuristic" if p.heuristic else "limit")
 
     variables: dict[str, NDArray[Any]] = {
-        "q": p.q, "q_mark": marks(p.q_exact),
-        "c": correlation(p.q), "c_mark": marks(np.broadcast_to(np.eye(p.q.shape[-1], dtype=bool), p.q.shape)),
+        "q": p.q, "q_mark": _where(p.q, marks(np.stack(on_first_grid(p.covs_exact, False)))),
+        "c": correlation(p.q),
+        "c_mark": _where(p.q, marks(np.broadcast_to(np.eye(p.q.shape[-1], dtype=bool), p.q.shape))),
         "chi": p.chi, "chi_mark": marks(p.chi_exact),
         "length": p.length, "length_mark": marks(p.length_exact),
         "grad_gram": p.grad_gram, "grad_gram_mark": marks(p.grad_exact),
@@ -51,4 +55,11 @@ def predict(net: Network, x: ArrayLike, *, cotangent: str | ArrayLike = "indepen
     attrs = results.provenance(
         kind="prediction", network=describe(net), cotangent=cotangent if isinstance(cotangent, str) else "array"
     )
+    if len(net.input_shape) > 1:
+        variables |= {"gram": p.gram, "gram_mark": marks(p.gram_exact)}
     return results.dataset(variables, attrs, net.input_shape[:-1])
+
+
+def _where(values: FloatArray, marks: NDArray[Any]) -> NDArray[Any]:
+    """The marks where there are values, elsewhere "none"."""
+    return np.where(np.isnan(values), "none", marks)

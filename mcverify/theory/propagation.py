@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mcverify.activations import Activation
+from mcverify.correlation import mean_correlation
 from mcverify.expectations import gaussian
 from mcverify.layers import chain
+from mcverify.layers.grid import on_first_grid, over_positions
 from mcverify.layers.layer import Grad, State
 from mcverify.network import Network
 
@@ -22,8 +23,10 @@ FloatArray = NDArray[np.float64]
 class Prediction:
     """Mean-field statistics at every map l = 1 … L, as arrays; `exact` masks say where they hold at any width."""
 
-    q: FloatArray  # (layer, column, column), a column being an (input, *position)
-    q_exact: NDArray[np.bool_]
+    covs: tuple[FloatArray, ...]  # of each layer (column, column), a column being an (input, *position)
+    covs_exact: tuple[NDArray[np.bool_], ...]
+    gram: FloatArray  # (layer, input, input), the mean over positions of the covariance at the same one
+    gram_exact: NDArray[np.bool_]
     length: FloatArray  # (layer, input), the mean over positions
     length_exact: NDArray[np.bool_]
     chi: FloatArray  # (layer, input)
@@ -33,9 +36,20 @@ class Prediction:
     heuristic: bool  # nothing makes the first map's output Gaussian as the hidden widths grow
 
     @property
+    def q(self) -> FloatArray:
+        """The covariances of all layers, (layer, column, column); NaN at layers of another grid than the first."""
+        return np.stack(on_first_grid(self.covs))
+
+    @property
+    def correlations(self) -> FloatArray:
+        """The mean correlation over pairs of different columns, (layer,); NaN where there is but one."""
+        return np.array([mean_correlation(cov) for cov in self.covs])
+
+    @property
     def length_gains(self) -> FloatArray:
-        """log q^{l+1}/q^l, l = 1 … L − 1, the mean over columns, (L − 1,); not finite where a q is zero."""
-        q = np.diagonal(self.q, axis1=1, axis2=2)
+        """log q^{l+1}/q^l, q the mean over positions, l = 1 … L − 1, the mean over inputs, (L − 1,); not finite where
+        a q is zero."""
+        q = np.diagonal(self.gram, axis1=1, axis2=2)
         with np.errstate(all="ignore"):
             return np.asarray(np.log(q[1:] / q[:-1]).mean(axis=1))
 
@@ -57,23 +71,22 @@ def propagate(net: Network, x: FloatArray, cotangent: str | FloatArray = "indepe
     inputs = len(x)
     pre = [states[i + 1] for i in net.maps]
     out = [states[i + 2] if phi is not None else states[i + 1] for i, _, phi in net.gains()]
+    each = list(zip(net.maps, net.positions, strict=True))
     return Prediction(
-        q=np.stack([s.cov for s in pre]),
-        q_exact=np.stack([s.exact for s in pre]),
+        covs=tuple(s.cov for s in pre),
+        covs_exact=tuple(s.exact for s in pre),
+        gram=np.stack([over_positions(states[i + 1].cov, p).mean(axis=-1) for i, p in each]),
+        gram_exact=np.stack([over_positions(states[i + 1].exact, p).all(axis=-1) for i, p in each]),
         length=np.stack([s.q.reshape(inputs, -1).mean(axis=1) for s in out]),
         length_exact=np.stack([np.diagonal(s.exact).reshape(inputs, -1).all(axis=1) for s in out]),
         chi=np.stack([_chi(states[i + 1], gain, phi).reshape(inputs, -1).mean(axis=1) for i, gain, phi in net.gains()]),
         chi_exact=np.stack([np.full(len(x), _chi_is_exact(states[i + 1], phi)) for i, _, phi in net.gains()]),
-        grad_gram=np.stack([_over_positions(grads[i + 1].cov, inputs).sum(axis=-1) for i in net.maps]),
-        grad_exact=np.stack([_over_positions(grads[i + 1].exact, inputs).all(axis=-1) for i in net.maps]),
+        grad_gram=np.stack([over_positions(grads[i + 1].cov, p).sum(axis=-1) for i, p in each]),
+        grad_exact=np.stack([over_positions(grads[i + 1].exact, p).all(axis=-1) for i, p in each]),
         heuristic=states[-1].heuristic,
     )
 
 
-def _over_positions(values: NDArray[Any], inputs: int) -> NDArray[Any]:
-    """(column, column) at equal positions, (input, input, position)."""
-    positions = len(values) // inputs
-    return np.diagonal(values.reshape(inputs, positions, inputs, positions), axis1=1, axis2=3)
 
 
 def _seed(cotangent: str | FloatArray, inputs: int, shape: tuple[int, ...]) -> Grad:
@@ -85,7 +98,7 @@ def _seed(cotangent: str | FloatArray, inputs: int, shape: tuple[int, ...]) -> G
     else:
         flat = cotangent.reshape(-1, shape[-1])
         cov = flat @ flat.T
-    return Grad(cov, np.ones(cov.shape, bool))
+    return Grad(cov, np.ones(cov.shape, bool), exchangeable=isinstance(cotangent, str))
 
 
 def _chi(state: State, gain: float, phi: Activation | None) -> FloatArray:

@@ -1,0 +1,64 @@
+"""Global average pooling: the mean of every channel over all positions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mcverify.errors import InputError
+from mcverify.layers.grid import checked_size
+from mcverify.layers.layer import Grad, Layer, Signal, State
+from mcverify.random_map.engine import Engine
+from mcverify.streams import Site
+
+
+@dataclass(frozen=True)
+class GlobalAveragePool(Layer):
+    """(*size, channels) → (channels,). size: the grid, one number per axis.
+
+    Raises InputError for a size that is no grid."""
+
+    size: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", checked_size(self.size))
+
+    @property
+    def _positions(self) -> int:
+        return math.prod(self.size)
+
+    def shape(self, in_shape: tuple[int, ...]) -> tuple[int, ...]:
+        if in_shape[:-1] != self.size:
+            raise InputError("size", self.size, f"must match the grid of the {in_shape} that the layer before gives")
+        return (in_shape[-1],)
+
+    def propagate(self, state: State) -> State:
+        """S_ab = the mean of S over all pairs of positions: linear, so exact where all of them are; a law that is
+        Gaussian stays so."""
+        inputs = len(state.cov) // self._positions
+        pairs = (inputs, self._positions, inputs, self._positions)
+        cov, exact = state.cov.reshape(pairs).mean(axis=(1, 3)), np.asarray(state.exact.reshape(pairs).all(axis=(1, 3)))
+        return replace(state, cov=cov, exact=exact)
+
+    def pull_back(self, state: State, grad: Grad) -> Grad:
+        """Every position sees δ/positions, all the same one."""
+        everywhere = np.ones((self._positions, self._positions))
+        cov = np.kron(grad.cov, everywhere / self._positions**2)
+        return replace(grad, cov=np.asarray(cov, np.float64), exact=np.kron(grad.exact, everywhere) > 0)
+
+    def forward(self, engine: Engine, x: Signal, site: Site) -> tuple[Signal, Any]:
+        return self._mean(x), None
+
+    def tangent(self, engine: Engine, saved: Any, dx: Signal) -> Signal:
+        return self._mean(dx)
+
+    def backward(self, engine: Engine, saved: Any, dy: Signal) -> Signal:
+        return np.repeat(dy / dy.dtype.type(self._positions), self._positions, axis=-2)
+
+    def _mean(self, x: Signal) -> Signal:
+        """Sums in float64, whatever the activations use: a thousand positions are many for float32."""
+        grid = x.reshape(*x.shape[:-2], -1, self._positions, x.shape[-1])
+        return np.asarray(grid.mean(axis=-2, dtype=np.float64)).astype(x.dtype)
