@@ -211,7 +211,7 @@ def predict(net: str, as_json: bool) -> None:
 @click.option("--samples", type=int, default=1000, show_default=True, help="How many networks to sample.")
 @seed_option
 @backend_option
-@click.option("--engine", default="auto", show_default=True, help="auto or explicit.")
+@click.option("--engine", default="auto", show_default=True, help="auto, explicit or conditional.")
 @threads_option
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Store the result as netCDF.")
 @click.option("--replicates", is_flag=True, help="With --out: store every network, not only means.")
