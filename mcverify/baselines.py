@@ -29,6 +29,7 @@ from mcverify.claims.claim import Claim, Mutant, identity
 from mcverify.claims.experiment import Estimate, Run, Sample, Sizes, estimate, extend
 from mcverify.claims.plan import LEAST, Budget
 from mcverify.errors import InputError
+from mcverify.levels import ALPHA
 from mcverify.network import describe
 from mcverify.simulation.moments import Moments
 from mcverify.simulation.simulate import choose_engine
@@ -43,7 +44,6 @@ FloatArray = NDArray[np.float64]
 Verdict = Literal["agrees", "refuted", "undecided"]
 Tier = Literal["bits", "statistics"]
 
-ALPHA = 1e-3  # the chance that a comparison on a correct program refutes anything
 SAMPLES = LEAST  # networks of each width
 RUNGS = 2  # a ladder's smallest widths: the cheapest, and two of them see a change of its slope
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # of the pilot, where bins end: place, spread and both tails

@@ -24,7 +24,8 @@ from mcverify import samples as sampled
 from mcverify.claims.plan import DEAD_SHARE
 from mcverify.correlation import correlation
 from mcverify.errors import InputError
-from mcverify.judgement import ALPHA, Statement, judge
+from mcverify.judgement import Statement, judge
+from mcverify.levels import ALPHA
 from mcverify.network import Network
 from mcverify.network_file import DEFAULT_MARGIN
 from mcverify.samples import Samples

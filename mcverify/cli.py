@@ -16,6 +16,7 @@ import click
 
 from mcverify import __version__
 from mcverify.errors import InputError, Unpredictable
+from mcverify.levels import ALPHA
 
 if TYPE_CHECKING:
     from mcverify.claims.claim import Claim
@@ -90,7 +91,7 @@ def main() -> None:
 @main.command()
 @click.argument("what", nargs=-1, metavar="[NET.toml | CLAIM-PATTERN ...]")
 @seed_option
-@click.option("--alpha", type=float, default=1e-3, show_default=True,
+@click.option("--alpha", type=float, default=ALPHA, show_default=True,
               help="Chance that the whole run refutes anything true, before confirmation.")  # fmt: skip
 @click.option("--budget", metavar="90s|20000", default=None,
               help="Seconds for the run (90s, 2m), or networks for each claim [about 2 s a claim].")  # fmt: skip
@@ -327,7 +328,7 @@ def record(
 @click.option("--seed", callback=lambda ctx, at, value: None if value is None else _seed(ctx, at, value),
               metavar="N|random", help="Another seed than the baselines' own.")  # fmt: skip
 @click.option("--samples", type=int, help="Networks of each width [as recorded].")
-@click.option("--alpha", type=float, default=1e-3, show_default=True,
+@click.option("--alpha", type=float, default=ALPHA, show_default=True,
               help="Chance that the comparison refutes what has not changed.")  # fmt: skip
 @click.option("--ulps", type=float, default=0.0, show_default=True,
               help="What may move where a recording is repeated, in ulps of the sampled dtype.")  # fmt: skip

@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mcverify.claims.claim import Mark, Verdict
+from mcverify.levels import ALPHA
 from mcverify.statistics.evidence import Evidence, confirms, interval, mde, p_value, samples_needed
 from mcverify.statistics.multiplicity import holm
 from mcverify.verdict import Result
-
-ALPHA = 1e-3
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from mcverify.levels import ALPHA
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -42,7 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("mcverify", "checks of random networks (mcverify)")
     group.addoption("--mcverify-seed", metavar="N", help="seed of all checks, or `random`; default 0")
     group.addoption("--mcverify-alpha", metavar="ALPHA", help="overrides the ini option mcverify_alpha")
-    parser.addini("mcverify_alpha", "chance that a session refutes anything that is true", default="1e-3")
+    parser.addini("mcverify_alpha", "chance that a session refutes anything that is true", default=f"{ALPHA:g}")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -10,8 +10,9 @@ import numpy as np
 
 from mcverify.claims.claim import Claim, Mutant, Verdict
 from mcverify.claims.plan import Budget
+from mcverify.levels import ALPHA
 from mcverify.verdict import Report, Result
-from mcverify.verification import ALPHA, Event, Listener, run_claims
+from mcverify.verification import Event, Listener, run_claims
 
 _LARGEST = 1.0  # relative size of a planted gain at which the search starts
 _SMALLEST = 1e-4  # and below which it ends

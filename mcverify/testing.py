@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import kurtosis, skew
 
 from mcverify.checking import check, followed
-from mcverify.judgement import ALPHA
+from mcverify.levels import ALPHA
 from mcverify.network import Network
 from mcverify.network_file import DEFAULT_MARGIN
 from mcverify.samplers.check import check_sampler

@@ -26,6 +26,7 @@ from mcverify.departure import departure
 from mcverify.errors import InputError
 from mcverify.inputs import checked, default_inputs
 from mcverify.kernels.backends import backend as find_backend
+from mcverify.levels import ALPHA, CONFIRMATION_ALPHA
 from mcverify.network import Network, describe
 from mcverify.network_file import DEFAULT_MARGIN
 from mcverify.network_file import read as read_network
@@ -37,8 +38,6 @@ from mcverify.statistics.watch import watch_interval, watch_mde
 from mcverify.validate import between, count, positive
 from mcverify.verdict import Report, Result
 
-ALPHA = 1e-3  # the chance that a run on a correct program refutes anything, before confirmation
-CONFIRMATION_ALPHA = 1e-3
 _FIRST_LOOKS = 0.4  # of a run's time, about, goes into pilots and first looks
 
 

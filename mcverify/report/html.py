@@ -165,7 +165,7 @@ def command(report: Report, r: Result) -> str:
         typed = str(report.provenance.get("command", "")) or "not recorded"
         return re.sub(r"--seed[ =]random\b", f"--seed {report.seed}", typed)
     from mcverify.claims.plan import Budget
-    from mcverify.verification import ALPHA
+    from mcverify.levels import ALPHA
 
     if report.provenance.get("cut_by_clock"):
         return "mcverify verify --replay report.json"

@@ -12,7 +12,8 @@ import numpy as np
 from mcverify import results
 from mcverify.errors import InputError, nearest
 from mcverify.initialisers import INITIALISERS, fan
-from mcverify.judgement import ALPHA, judge
+from mcverify.judgement import judge
+from mcverify.levels import ALPHA, CONFIRMATION_ALPHA
 from mcverify.samplers.draws import Draw, Draws, caller, measure
 from mcverify.samplers.sentence import fraction, sentence
 from mcverify.samplers.statements import REFERENCE_ENTRIES, Documented, enough, other_fans, statements
@@ -128,6 +129,6 @@ def _confirmed_again(found: Sequence[Result], repeat: Sequence[Result]) -> list[
     out = list(found)
     for i, p in adjusted.items():
         out[i] = replace(out[i], p_confirmation=float(p))
-        if not p <= 1e-3:
+        if not p <= CONFIRMATION_ALPHA:
             out[i] = replace(out[i], verdict="undecided", message="a refutation was not reproduced with fresh matrices")
     return out

@@ -22,6 +22,7 @@ from scipy.special import ndtri
 from scipy.stats import chi2, chisquare, ks_1samp, ncx2, uniform
 
 from mcverify.errors import InputError
+from mcverify.levels import ALPHA
 from mcverify.validate import between, count, positive
 
 FloatArray = NDArray[np.float64]
@@ -127,7 +128,7 @@ def which_bin(u: FloatArray, probabilities: FloatArray) -> NDArray[np.intp]:
 # ---- what a test could have seen ------------------------------------------------------------------------
 
 
-def variance_mde(samples: float, alpha: float = 1e-3, power: float = 0.99) -> float:
+def variance_mde(samples: float, alpha: float = ALPHA, power: float = 0.99) -> float:
     """The smallest r such that a variance 1 + r, and one of 1 − r, is refuted by `gaussian_variance` (or, for
     Gaussian samples, by `normal_scores_variance`) at level alpha with this power. Exact; above 1 where only an
     increase would be seen."""
@@ -137,7 +138,7 @@ def variance_mde(samples: float, alpha: float = 1e-3, power: float = 0.99) -> fl
     return float(max(up, down))
 
 
-def variance_samples(change: float, alpha: float = 1e-3, power: float = 0.99) -> int:
+def variance_samples(change: float, alpha: float = ALPHA, power: float = 0.99) -> int:
     """The samples at which `variance_mde` is `change`, a relative change of the variance in (0, 1]."""
     between("change", change, 0.0, 1.0, open_low=True)
     _levels(alpha, power)
@@ -145,7 +146,7 @@ def variance_samples(change: float, alpha: float = 1e-3, power: float = 0.99) ->
     return math.ceil(brentq(lambda n: variance_mde(n, alpha, power) - change, guess / 20, 20 * guess + 100))
 
 
-def ks_mde(samples: int, alpha: float = 1e-3, power: float = 0.99) -> float:
+def ks_mde(samples: int, alpha: float = ALPHA, power: float = 0.99) -> float:
     """A distance sup|F − F₀| that `ks` refutes at level alpha with at least this power, whatever the laws.
 
     From Massart's bound on the critical value (1990) and Hoeffding's on the sample's fluctuation where the two
@@ -155,7 +156,7 @@ def ks_mde(samples: int, alpha: float = 1e-3, power: float = 0.99) -> float:
     return (math.sqrt(math.log(2 / alpha)) + math.sqrt(-math.log(1 - power))) / math.sqrt(2 * samples)
 
 
-def bins_mde(samples: int, probabilities: ArrayLike = BINS, alpha: float = 1e-3, power: float = 0.99) -> float:
+def bins_mde(samples: int, probabilities: ArrayLike = BINS, alpha: float = ALPHA, power: float = 0.99) -> float:
     """The smallest √Σ (p − p₀)²/p₀ over bins that `fixed_bins` refutes at level alpha with this power, by the
     noncentral χ² law (Cohen 1988, his w)."""
     _levels(alpha, power)

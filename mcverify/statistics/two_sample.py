@@ -18,6 +18,7 @@ from scipy.special import ndtri
 from scipy.stats import chi2_contingency, ks_2samp
 
 from mcverify.errors import InputError
+from mcverify.levels import ALPHA
 from mcverify.statistics.evidence import Evidence
 from mcverify.statistics.laws import bins_mde
 from mcverify.validate import between, count, positive
@@ -104,7 +105,7 @@ def same_law(a: ArrayLike, b: ArrayLike, edges: ArrayLike) -> float:
 # ---- what a test could have seen ------------------------------------------------------------------------
 
 
-def ks_mde(a_samples: int, b_samples: int, alpha: float = 1e-3, power: float = 0.99) -> float:
+def ks_mde(a_samples: int, b_samples: int, alpha: float = ALPHA, power: float = 0.99) -> float:
     """A distance sup|F_a − F_b| that `ks` refutes at level alpha with at least this power, whatever the laws: the
     critical value by Smirnov's law (1939), the fluctuation by Hoeffding's bound (1963)."""
     count("a_samples", a_samples)
@@ -115,13 +116,13 @@ def ks_mde(a_samples: int, b_samples: int, alpha: float = 1e-3, power: float = 0
     return unit * (math.sqrt(math.log(2 / alpha)) + math.sqrt(-math.log(1 - power)))
 
 
-def ks_samples(distance: float, alpha: float = 1e-3, power: float = 0.99) -> int:
+def ks_samples(distance: float, alpha: float = ALPHA, power: float = 0.99) -> int:
     """The samples *of each* at which `ks_mde` is this distance, in (0, 1]."""
     between("distance", distance, 0.0, 1.0, open_low=True)
     return math.ceil((ks_mde(1, 1, alpha, power) / distance) ** 2)
 
 
-def binned_mde(a_samples: int, b_samples: int, shares: ArrayLike, alpha: float = 1e-3, power: float = 0.99) -> float:
+def binned_mde(a_samples: int, b_samples: int, shares: ArrayLike, alpha: float = ALPHA, power: float = 0.99) -> float:
     """The smallest √Σ (p_a − p_b)²/p over bins, of shares p (bin,), that `binned` refutes at level alpha with this
     power, by the noncentral χ² law: two samples see what one of size n_a n_b/(n_a + n_b) would."""
     count("a_samples", a_samples)
@@ -129,7 +130,7 @@ def binned_mde(a_samples: int, b_samples: int, shares: ArrayLike, alpha: float =
     return bins_mde(1, shares, alpha, power) * math.sqrt(1 / a_samples + 1 / b_samples)
 
 
-def means_samples(difference: float, sd_a: float, sd_b: float, alpha: float = 1e-3, power: float = 0.99) -> int:
+def means_samples(difference: float, sd_a: float, sd_b: float, alpha: float = ALPHA, power: float = 0.99) -> int:
     """The samples *of each* at which a difference of means is refuted at level alpha with this power, for standard
     deviations sd_a and sd_b; at least 256."""
     for field, value in (("difference", difference), ("sd_a", sd_a), ("sd_b", sd_b)):

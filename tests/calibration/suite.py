@@ -8,6 +8,7 @@ from mcverify import self_test, verification
 from mcverify.claims.catalogue import catalogue, select
 from mcverify.claims.claim import Claim
 from mcverify.claims.experiment import target
+from mcverify.levels import ALPHA
 from mcverify.statistics import ladder
 from mcverify.statistics.evidence import Evidence, p_value
 from mcverify.statistics.multiplicity import holm
@@ -17,7 +18,7 @@ from . import samplers
 from .rows import ALL, NONE, REPORTED, STATISTICS, FloatArray, Row, at_most_hits
 from .samplers import LEAST, SHARES, Rng
 
-DECISIONS = (*STATISTICS, "mcverify/rounds.py", "mcverify/verification.py", "mcverify/claims/*.py")
+DECISIONS = (*STATISTICS, *(f"mcverify/{n}.py" for n in ("levels", "rounds", "verification", "claims/*")))
 SPREAD = 6.0  # a margin in standard errors at the planned size, about as plans have it
 COMMON = 0.5  # correlation between components
 
@@ -97,7 +98,7 @@ def p_values(rng: Rng, runs: int, claims: list[Claim]) -> tuple[FloatArray, Floa
         weights = looks[0].weights
         w = weights / weights.sum()
         se = np.append(null.se, np.sqrt(w @ _covariance(null.se) @ w)) if looks[0].pooled else null.se
-        watch = Watch(se, verification.ALPHA / len(claims), weights)
+        watch = Watch(se, ALPHA / len(claims), weights)
         for at, e in enumerate(looks):
             watch = look(watch, e, planned=at == planned)
         watched.append(watch.p)
@@ -109,7 +110,7 @@ def null_suite(rng: Rng, runs: int):
     """Is any claim of the catalogue red, before confirmation? Claims are looked at to the end, decided or not."""
     claims = [c for c in catalogue() if c.expected == "confirmed"]
     return {
-        f"red, {name}": np.array([np.nanmin(holm(column)) <= verification.ALPHA for column in p.T])
+        f"red, {name}": np.array([np.nanmin(holm(column)) <= ALPHA for column in p.T])
         for name, p in zip(("watch", "fixed"), p_values(rng, runs, claims), strict=True)
     }
 
