@@ -57,7 +57,7 @@ def pit(
     Guarantee: under the law u is exactly uniform on [0, 1], independent between samples if they are (Rüschendorf
     2009, "On the distributional transform, Sklar's theorem, and the empirical copula process", Prop. 2.1).
     Raises InputError for values that are not finite, and for atoms without a Generator."""
-    values = _finite("x", x)
+    values = finite_sample("x", x)
     if below is None:
         return np.asarray(cdf(values), dtype=np.float64)
     if not isinstance(rng, np.random.Generator):
@@ -89,7 +89,7 @@ def gaussian_variance(x: ArrayLike, variance: float) -> float:
     for other laws it has no level at all (Box 1953). Raises InputError for values that are not finite and a
     variance that is not positive."""
     positive("variance", variance)
-    values = _finite("x", x)
+    values = finite_sample("x", x)
     total = float((values**2).sum()) / variance
     return min(1.0, 2 * min(float(chi2.sf(total, len(values))), float(chi2.cdf(total, len(values)))))
 
@@ -132,7 +132,7 @@ def variance_mde(samples: float, alpha: float = ALPHA, power: float = 0.99) -> f
     """The smallest r such that a variance 1 + r, and one of 1 − r, is refuted by `gaussian_variance` (or, for
     Gaussian samples, by `normal_scores_variance`) at level alpha with this power. Exact; above 1 where only an
     increase would be seen."""
-    _levels(alpha, power)
+    checked_levels(alpha, power)
     up = chi2.isf(alpha / 2, samples) / chi2.ppf(1 - power, samples) - 1
     down = 1 - chi2.ppf(alpha / 2, samples) / chi2.ppf(power, samples)
     return float(max(up, down))
@@ -141,7 +141,7 @@ def variance_mde(samples: float, alpha: float = ALPHA, power: float = 0.99) -> f
 def variance_samples(change: float, alpha: float = ALPHA, power: float = 0.99) -> int:
     """The samples at which `variance_mde` is `change`, a relative change of the variance in (0, 1]."""
     between("change", change, 0.0, 1.0, open_low=True)
-    _levels(alpha, power)
+    checked_levels(alpha, power)
     guess = 2 * ((ndtri(1 - alpha / 2) + ndtri(power)) / change) ** 2
     return math.ceil(brentq(lambda n: variance_mde(n, alpha, power) - change, guess / 20, 20 * guess + 100))
 
@@ -151,7 +151,7 @@ def ks_mde(samples: int, alpha: float = ALPHA, power: float = 0.99) -> float:
 
     From Massart's bound on the critical value (1990) and Hoeffding's on the sample's fluctuation where the two
     distribution functions are farthest apart (1963); the true mde is somewhat smaller."""
-    _levels(alpha, power)
+    checked_levels(alpha, power)
     count("samples", samples)
     return (math.sqrt(math.log(2 / alpha)) + math.sqrt(-math.log(1 - power))) / math.sqrt(2 * samples)
 
@@ -159,7 +159,7 @@ def ks_mde(samples: int, alpha: float = ALPHA, power: float = 0.99) -> float:
 def bins_mde(samples: int, probabilities: ArrayLike = BINS, alpha: float = ALPHA, power: float = 0.99) -> float:
     """The smallest √Σ (p − p₀)²/p₀ over bins that `fixed_bins` refutes at level alpha with this power, by the
     noncentral χ² law (Cohen 1988, his w)."""
-    _levels(alpha, power)
+    checked_levels(alpha, power)
     count("samples", samples)
     freedom = len(_probabilities(probabilities)) - 1
     critical = chi2.isf(alpha, freedom)
@@ -170,7 +170,8 @@ def bins_mde(samples: int, probabilities: ArrayLike = BINS, alpha: float = ALPHA
 # ---- checks ---------------------------------------------------------------------------------------------
 
 
-def _finite(field: str, x: ArrayLike) -> FloatArray:
+def finite_sample(field: str, x: ArrayLike) -> FloatArray:
+    """x as (samples,), at least one, all finite. Raises InputError for anything else."""
     values = np.asarray(x, dtype=np.float64)
     if values.ndim != 1 or not values.size:
         raise InputError(field, f"shape {values.shape}", "must have shape (samples,), at least one")
@@ -180,19 +181,20 @@ def _finite(field: str, x: ArrayLike) -> FloatArray:
 
 
 def _uniform(u: ArrayLike) -> FloatArray:
-    values = _finite("u", u)
+    values = finite_sample("u", u)
     if values.min() < 0 or values.max() > 1:
         raise InputError("u", f"values in [{values.min():g}, {values.max():g}]", "must lie in [0, 1]")
     return values
 
 
 def _probabilities(probabilities: ArrayLike) -> FloatArray:
-    share = _finite("probabilities", probabilities)
+    share = finite_sample("probabilities", probabilities)
     if len(share) < 2 or share.min() <= 0 or abs(share.sum() - 1) > 1e-9:
         raise InputError("probabilities", share.tolist(), "must be at least two positive numbers that sum to one")
     return share
 
 
-def _levels(alpha: float, power: float) -> None:
+def checked_levels(alpha: float, power: float) -> None:
+    """Raises InputError for an alpha outside (0, ½] and a power outside [½, 1)."""
     between("alpha", alpha, 0.0, 0.5, open_low=True)
     between("power", power, 0.5, 1 - 1e-12)

@@ -20,7 +20,7 @@ from scipy.stats import chi2_contingency, ks_2samp
 from mcverify.errors import InputError
 from mcverify.levels import ALPHA
 from mcverify.statistics.evidence import Evidence
-from mcverify.statistics.laws import bins_mde
+from mcverify.statistics.laws import bins_mde, checked_levels, finite_sample
 from mcverify.validate import between, count, positive
 
 FloatArray = NDArray[np.float64]
@@ -66,7 +66,7 @@ def ks(a: ArrayLike, b: ArrayLike) -> float:
     Guarantee: exact up to 10,000 samples of a continuous law, asymptotic beyond (scipy.stats.ks_2samp; Hodges
     1958); conservative where values are tied. Weak for scale. Raises InputError for values that are not finite,
     and where all of them are equal."""
-    x, y = _values("a", a), _values("b", b)
+    x, y = finite_sample("a", a), finite_sample("b", b)
     if min(x.min(), y.min()) == max(x.max(), y.max()):
         raise InputError("a, b", float(x[0]), "must vary")
     return float(ks_2samp(x, y).pvalue)
@@ -94,10 +94,10 @@ def same_law(a: ArrayLike, b: ArrayLike, edges: ArrayLike) -> float:
     increasing edges fixed beforehand (what lies outside makes two bins more), by Bonferroni.
 
     Guarantee: p ≤ x with probability at most x, up to the approximation in `binned`. Raises InputError as these."""
-    cuts = _values("edges", edges)
+    cuts = finite_sample("edges", edges)
     if (np.diff(cuts) <= 0).any():
         raise InputError("edges", cuts.tolist(), "must increase")
-    rows = [np.bincount(np.searchsorted(cuts, _values(f, v), side="right"), minlength=len(cuts) + 1)
+    rows = [np.bincount(np.searchsorted(cuts, finite_sample(f, v), side="right"), minlength=len(cuts) + 1)
             for f, v in (("a", a), ("b", b))]  # fmt: skip
     return min(1.0, STATISTICS * min(ks(a, b), binned(*rows)))
 
@@ -110,8 +110,7 @@ def ks_mde(a_samples: int, b_samples: int, alpha: float = ALPHA, power: float = 
     critical value by Smirnov's law (1939), the fluctuation by Hoeffding's bound (1963)."""
     count("a_samples", a_samples)
     count("b_samples", b_samples)
-    between("alpha", alpha, 0.0, 0.5, open_low=True)
-    between("power", power, 0.5, 1 - 1e-12)
+    checked_levels(alpha, power)
     unit = math.sqrt((1 / a_samples + 1 / b_samples) / 2)
     return unit * (math.sqrt(math.log(2 / alpha)) + math.sqrt(-math.log(1 - power)))
 
@@ -135,22 +134,12 @@ def means_samples(difference: float, sd_a: float, sd_b: float, alpha: float = AL
     deviations sd_a and sd_b; at least 256."""
     for field, value in (("difference", difference), ("sd_a", sd_a), ("sd_b", sd_b)):
         positive(field, value)
-    between("alpha", alpha, 0.0, 0.5, open_low=True)
-    between("power", power, 0.5, 1 - 1e-12)
+    checked_levels(alpha, power)
     reach = float(ndtri(1 - alpha / 2) + ndtri(power))
     return max(LEAST, math.ceil((sd_a**2 + sd_b**2) * (reach / difference) ** 2))
 
 
 # ---- checks ---------------------------------------------------------------------------------------------
-
-
-def _values(field: str, x: ArrayLike) -> FloatArray:
-    values = np.asarray(x, dtype=np.float64)
-    if values.ndim != 1 or not values.size:
-        raise InputError(field, f"shape {values.shape}", "must have shape (samples,), at least one")
-    if not np.isfinite(values).all():
-        raise InputError(field, f"{int((~np.isfinite(values)).sum())} values not finite", "must be finite")
-    return values
 
 
 def _rows(field: str, x: ArrayLike) -> FloatArray:
@@ -164,7 +153,7 @@ def _rows(field: str, x: ArrayLike) -> FloatArray:
 
 
 def _counts(field: str, x: ArrayLike) -> FloatArray:
-    values = _values(field, x)
+    values = finite_sample(field, x)
     if len(values) < 2 or values.min() < 0 or (values != np.floor(values)).any():
         raise InputError(field, values.tolist(), "must be whole numbers, at least 0, of two bins or more")
     return values
