@@ -88,7 +88,8 @@ def plan(claim: Claim, target: Target, pilot: Tally, least: Sizes, budget: Budge
     """How many replicates of each width confirm a true claim, within the budget of `share` claims, but no fewer than
     `least`.
 
-    The pilot is not used again, so that the main run is a fixed-size sample."""
+    The pilot is not used again: the planned size, and with it the sizes at every look (`size_at`), are fixed before
+    any network of the main run is seen."""
     # What a ladder leaves out is not known from a pilot; the watch will add it to what is tolerated.
     e = evidence(claim, replace(target, growth=0.0), pilot)
     if not e.finite:
