@@ -334,7 +334,11 @@ def inputs(
 
 
 def with_inputs(nets: Strategy[Network], **options: Any) -> Strategy[tuple[Network, FloatArray]]:
-    """(net, x): networks, each with inputs drawn for it; options as for `inputs`."""
+    """(net, x): networks, each with inputs drawn for it; options as for `inputs`.
+
+    Raises InputError for what is no strategy, and for a bad option."""
+    if not isinstance(nets, Strategy):
+        raise InputError("nets", nets, "must be a strategy that draws networks, such as networks()")
     inputs(1024, **options)  # room for any Gram matrix: a bad option is told now, not at the first example
     return nets.flatmap(lambda net: st.tuples(st.just(net), inputs(net, **options)))
 

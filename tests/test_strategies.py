@@ -345,6 +345,8 @@ def test_where_the_transformation_is_right_nothing_is_found():
         (lambda: inputs(3, min_inputs=9), "max_inputs", "at least min_inputs = 9"),
         (lambda: inputs(3, gram=np.eye(2), kinds="zero"), "gram", "either"),
         (lambda: inputs(1, gram=np.eye(2)), "gram", "rank"),
+        (lambda: with_inputs(5), "nets", "such as networks()"),
+        (lambda: with_inputs(mv.mlp(1, [1], "linear")), "nets", "such as networks()"),
         (lambda: with_inputs(networks(), kinds=["none"]), "kinds", "allowed"),
         (lambda: with_inputs(networks(), gram=[[-1.0]]), "gram", "semidefinite"),
         (lambda: vectors("paralel", 2, 3), "kind", "did you mean 'parallel'"),
