@@ -115,7 +115,6 @@ def verify(
             raise InputError("--json", True, "does not go with --self-test")
         _self_test(what, seed, budget, backend, threads)
     from mcverify.claims.plan import Budget, parse_budget
-    from mcverify.network_file import DEFAULT_MARGIN
     from mcverify.report import html, prediction, terminal
     from mcverify.validate import writable
     from mcverify.verification import verify as run
@@ -127,13 +126,13 @@ def verify(
     if replay is not None:
         from mcverify.report.replay import read
 
-        again = read(replay, None if given is None else given.net)
+        again = read(replay, given, backend)
         what, seed, alpha, spend, looks = again.what or what, again.seed, again.alpha, again.budget, again.looks
     with terminal.LiveRun(console) as live:
         report = run(
             what if given is None else given.net,
             None if given is None else given.x,
-            margin=DEFAULT_MARGIN if given is None else given.margin,
+            margin=None if given is None else given.margin,
             rng=seed, alpha=alpha, budget=spend, backend=backend, threads=threads, looks=looks, listener=live,
         )  # fmt: skip
         page = html.write(report, directory) if report.results else "none, since nothing was measured"

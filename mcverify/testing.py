@@ -40,7 +40,7 @@ def assert_confirmed(report: Report, values: Mapping[str, tuple[list[str], Float
 
 
 def assert_network(
-    net: Network, x: ArrayLike, *, margin: float = DEFAULT_MARGIN, rng: Seed = 0, alpha: float = ALPHA,
+    net: Network, x: ArrayLike, *, margin: float | None = None, rng: Seed = 0, alpha: float = ALPHA,
     watch: Watch | None = None, **options: Any,
 ) -> Report:  # fmt: skip
     """Sample the network and raise AssertionError unless theory holds within the margin: `verify`, asserted.

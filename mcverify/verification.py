@@ -163,7 +163,7 @@ def verify(
     what: Network | str | Sequence[str] = (),
     x: ArrayLike | None = None,
     *,
-    margin: float = DEFAULT_MARGIN,
+    margin: float | None = None,
     rng: Seed = 0,
     alpha: float = ALPHA,
     budget: Budget | float | str | None = None,
@@ -175,11 +175,11 @@ def verify(
     """Verify a network with inputs x (input, n_0), a network file (a path that ends in .toml), or the claims of
     the catalogue that match a pattern.
 
-    margin: in per-layer gain, for a network. rng: a seed, following SPEC 7. alpha: the chance of any false
-    refutation in the whole run, before confirmation. budget: seconds for the run, or as on the command line
-    ("90s", or "20000" networks for each claim); by default 4e9 generated weights per claim, so that nothing
-    depends on a clock. looks: for each claim how many looks to take, from the provenance of a report whose run was
-    cut by the clock: it is repeated to the bit.
+    margin: in per-layer gain, for a network; by default the file's, or 0.005. rng: a seed, following SPEC 7. alpha:
+    the chance of any false refutation in the whole run, before confirmation. budget: seconds for the run, or as on the
+    command line ("90s", or "20000" networks for each claim); by default 4e9 generated weights per claim, so that
+    nothing depends on a clock. looks: for each claim how many looks to take, from the provenance of a report whose run
+    was cut by the clock: it is repeated to the bit.
     Without x a network gets two inputs of unit length and correlation ½.
     Raises InputError before any work starts.
     """
@@ -191,7 +191,8 @@ def verify(
         count("threads", threads)
     if isinstance(what, str) and what.endswith(".toml"):
         given = read_network(what)
-        what, x, margin = given.net, given.x if x is None else x, given.margin
+        what, x, margin = given.net, given.x if x is None else x, given.margin if margin is None else margin
+    margin = DEFAULT_MARGIN if margin is None else margin
     if isinstance(what, Network):
         between("margin", margin, 0.0, 1.0, open_low=True)
         points = default_inputs(what.input_shape) if x is None else checked(x, what.input_shape)

@@ -16,6 +16,7 @@ from mcverify.claims.generic import generic_claims
 from mcverify.claims.plan import LEAST, WORK, Budget, largest_skewness, least_size, parse_budget, size_at
 from mcverify.errors import InputError
 from mcverify.inputs import with_gram
+from mcverify.network_file import NetworkFile
 from mcverify.report import html, replay
 from mcverify.self_test import self_test, sensitivities
 from mcverify.statistics import ladder
@@ -190,13 +191,24 @@ def test_inputs_beside_a_claim_are_not_ignored():
         mv.verify("poole2016.q_trajectory", np.ones((1, 4)))
 
 
-def test_a_replay_needs_the_same_network(tmp_path):
-    net, other = mv.mlp(8, [16], "tanh"), mv.mlp(8, [17], "tanh")
-    html.write(mv.verify(net, with_gram([[1.0]], 8), margin=0.1, budget="1e6w"), tmp_path)
-    assert replay.read(tmp_path / "report.json", net).what == ()
-    for wrong in (other, None):
-        with pytest.raises(InputError, match="the same to verify"):
-            replay.read(tmp_path / "report.json", wrong)
+def test_the_margin_of_the_call_goes_before_that_of_the_file(tmp_path):
+    path = tmp_path / "net.toml"
+    path.write_text("[network]\ninput_dim = 8\nwidths = [16]\nactivation = 'tanh'\n[verify]\nmargin = 0.1\n")
+    for options, margin in (({}, 0.1), ({"margin": 0.2}, 0.2)):
+        assert mv.verify(str(path), budget="1e6w", **options).provenance["margin"] == margin
+
+
+def test_a_replay_needs_the_same_network_margin_and_backend(tmp_path):
+    x = with_gram([[1.0]], 8)
+    same = NetworkFile(mv.mlp(8, [16], "tanh"), x, 0.1)
+    html.write(mv.verify(same.net, x, margin=0.1, budget="1e6w"), tmp_path)
+    assert replay.read(tmp_path / "report.json", same).what == ()
+    assert replay.read(tmp_path / "report.json", same, "cpu").what == ()
+    wider = replace(same, net=mv.mlp(8, [17], "tanh"))
+    for given, backend in ((wider, "auto"), (None, "auto"), (replace(same, margin=0.2), "auto"), (same, "reference")):
+        with pytest.raises(InputError, match="the same to verify") as caught:
+            replay.read(tmp_path / "report.json", given, backend)
+        assert "\n" not in str(caught.value)
     stored = json.loads((tmp_path / "report.json").read_text())
     assert stored["provenance"]["network"]
 

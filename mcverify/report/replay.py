@@ -8,7 +8,9 @@ from pathlib import Path
 
 from mcverify.claims.plan import Budget, parse_budget
 from mcverify.errors import InputError
-from mcverify.network import Network, describe
+from mcverify.kernels.backends import backend as find_backend
+from mcverify.network import describe
+from mcverify.network_file import NetworkFile
 
 
 @dataclass(frozen=True)
@@ -22,21 +24,30 @@ class Replay:
     looks: list[int]
 
 
-def read(path: Path, net: Network | None) -> Replay:
-    """The run behind report.json. net: the network file given beside it, which a run on a network needs.
+def read(path: Path, given: NetworkFile | None, backend: str = "auto") -> Replay:
+    """The run behind report.json. given: the network file beside it, which a run on a network needs; backend: the one
+    to repeat it with.
 
-    Raises InputError for a file that is missing, cut short or not such a report, and for another network."""
+    Raises InputError for a file that is missing, cut short or not such a report, and for another network, margin or
+    backend than the run's."""
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         facts = stored["provenance"]
         looks = list(json.loads(facts["looks"]))
         what, seed, alpha = tuple(facts["claims"].split()), int(stored["seed"]), float(stored["alpha"])
-        network = facts.get("network")
+        network, margin, ran_on = facts.get("network"), facts.get("margin"), facts["backend"]
         budget = parse_budget(facts["budget"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError("--replay", str(path), f"must be a report.json of mcverify ({error})") from None
     if stored.get("interrupted"):
         raise InputError("--replay", str(path), "was interrupted, not cut by its clock: not every claim has its looks")
-    if (network is None) != (net is None) or (net is not None and describe(net) != network):
-        raise InputError("--replay", str(path), f"is a run on {network or 'the catalogue'}: give it the same to verify")
+    again = (None, None) if given is None else (describe(given.net), given.margin)
+    same = {
+        f"on {network or 'the catalogue'}": again[0] == network,
+        f"with margin {margin}": again[1] == margin,
+        f"with backend {ran_on}": find_backend(backend)[0] == ran_on,
+    }
+    for was, is_same in same.items():
+        if not is_same:
+            raise InputError("--replay", str(path), f"is a run {was}: give it the same to verify")
     return Replay(() if network else what, seed, alpha, budget, looks)
