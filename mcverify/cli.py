@@ -155,7 +155,7 @@ def _self_test(what: tuple[str, ...], seed: int, budget: str | None, backend: st
         raise InputError("--budget", budget, "with --self-test must be networks for each claim, not seconds")
     claims = _claims(what, spend.work)
     console = _console()
-    with terminal.LiveRun(console) as live:
+    with terminal.LiveRun(console, in_turn=True) as live:
         done = self_test(claims, seed=seed, budget=spend, backend=backend, threads=threads, listener=live)
         complete = len(done) == count(claims)
         found = (

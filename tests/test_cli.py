@@ -124,6 +124,10 @@ def test_planted_errors_are_shown_refuted():
     shown = mcverify("verify", "--self-test", "poole2016.xi_q")
     assert shown.returncode == 0, shown.stdout + shown.stderr
     assert "2 of 2 planted errors refuted" in shown.stdout
+    *trials, smallest = shown.stderr.splitlines()  # a line each, so that a log is never silent for long
+    assert [line.partition(" ")[0] for line in trials] == ["1/3", "2/3", "3/3", "3/3"]
+    assert "poole2016.xi_q: as it is" in trials[2]
+    assert smallest == "1/1 poole2016.xi_q: smallest error"
 
 
 def test_claims_are_listed():

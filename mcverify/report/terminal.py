@@ -55,12 +55,15 @@ def table(results: Sequence[Result], width: int) -> Table:
 
 
 class LiveRun:
-    """A listener of a verification: the claims measured so far, the one at work, and the time left."""
+    """A listener of a verification: the claims measured so far, the one at work, and the time left.
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    in_turn: what is told of is done one after the other, and none has a result on its way (a self-test's trials)."""
+
+    def __init__(self, console: Console, *, in_turn: bool = False) -> None:
+        self.console, self.in_turn = console, in_turn
         self.log = Console(stderr=True)
         self.measured: list[Result] = []
+        self.name = ""
         self.progress = Progress(
             TextColumn("{task.description}"), BarColumn(bar_width=30), TextColumn("{task.percentage:3.0f}%"),
             TimeElapsedColumn(), TextColumn("so far,"), TimeRemainingColumn(), TextColumn("left"),
@@ -85,13 +88,18 @@ class LiveRun:
     def __call__(self, event: Event) -> None:
         if event.so_far is not None:
             self.measured.append(event.so_far)
-            if not self.console.is_terminal:  # a log gets a line a claim, so that it is never silent for long
-                line = f"{len(self.measured)}/{event.claims} {event.name}: {event.so_far.verdict}"
-                self.log.print(line, highlight=False)
-        self.progress.update(
-            self.all, description=f"{len(self.measured)} of {event.claims} decided", completed=event.run
-        )
+            self._log(f"{len(self.measured)}/{event.claims} {event.name}: {event.so_far.verdict}")
+        if self.in_turn and event.name != self.name:
+            self._log(f"{event.at + 1}/{event.claims} {event.name}")
+        self.name = event.name
+        decided = event.at if self.in_turn else len(self.measured)
+        self.progress.update(self.all, description=f"{decided} of {event.claims} decided", completed=event.run)
         self.progress.update(self.one, description=f"{event.name}: {event.phase}", completed=event.share)
+
+    def _log(self, line: str) -> None:
+        """A log gets a line a claim, so that it is never silent for long."""
+        if not self.console.is_terminal:
+            self.log.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager
