@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 
 import mcverify as mv
-from mcverify import _native, baseline_file
-from mcverify.baseline_file import dumps, path_of, read, write
+from mcverify import _native
 from mcverify.baselines import SAME, compare, record, stored_claims, update
+from mcverify.baselines import file as baseline_file
+from mcverify.baselines.file import dumps, path_of, read, write
 from mcverify.claims import measures, mutations
 from mcverify.claims.catalogue import catalogue, select
 from mcverify.claims.claim import Mutant
@@ -312,7 +313,7 @@ def test_an_interrupted_recording_keeps_what_it_stored(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return write(baseline, folder)
 
-    monkeypatch.setattr("mcverify.baselines.write", stop)
+    monkeypatch.setattr("mcverify.baselines.recording.write", stop)
     quick = select(["poole2016.q_trajectory"])
     done = record([*quick, XI_Q], tmp_path)
     assert (done.written, done.exit_code) == ([quick[0].name], 3)
