@@ -196,6 +196,7 @@ def cnn(
     *,
     kernel_size: int | Sequence[int] = 3,
     padding: str = "circular",
+    normalisation: str = "mean_field",
     readout: int | None = None,
     pooling: str = "average",
     name: str = "cnn",
@@ -203,7 +204,9 @@ def cnn(
     """A convolutional network of stride one: each number of channels is a convolution followed by the activation.
 
     input_shape: (channels, length) or (channels, height, width); kernel_size: taps, for all axes or for each.
-    sigma_w2 / (taps · channels in) is the variance of a weight, sigma_b2 that of a bias; see Convolution.
+    sigma_w2 / (taps · channels in) is the variance of a weight, sigma_b2 that of a bias. weights: a law of independent
+    entries, "orthogonal" or "delta_orthogonal"; normalisation: of an orthogonal kernel that adds channels. See
+    Convolution.
     readout=m adds a dense map to m units, on the mean over positions (pooling="average") or on all of them ("flatten").
     Raises InputError naming the field.
     """
@@ -216,7 +219,7 @@ def cnn(
     layers: list[Layer] = []
     for channels_in, channels_out in pairwise([first, *channels]):
         layer = Convolution(
-            tuple(size), channels_in, channels_out, kernel, sigma_w2, sigma_b2, weights, padding
+            tuple(size), channels_in, channels_out, kernel, sigma_w2, sigma_b2, weights, padding, normalisation
         )  # fmt: skip
         layers += [layer, Activation(activation)]
     if pooling not in POOLINGS:
@@ -267,6 +270,7 @@ def describe(net: Network) -> str:
                 f"σ_w²={layer.sigma_w2:g} σ_b²={layer.sigma_b2:g} {layer.weights}",
             )
             text = f"conv {taps} {layer.channels_out} {law} {layer.padding}"
+            text += " isometry" if layer.normalisation == "isometry" else ""
         elif isinstance(layer, Activation):
             text = layer.phi.name
         elif isinstance(layer, Dropout):
