@@ -132,6 +132,8 @@ def test_untied_backward_passes_have_kernels_of_their_own():
     tied, fresh = (layer.backward(e, layer.forward(e, x, SITE)[1], d) for e in (engine(), engine(tied=False)))
     np.testing.assert_allclose((fresh**2).sum((2, 3)), (d**2).sum((2, 3)))
     assert np.abs(tied - fresh).max() > 0.1
+    frames = [orthogonal_kernel.compose_transpose(cpu, (5,), (3,), SITE, d[:, 0], tied=t) for t in (True, False)]
+    assert np.abs(frames[0] - frames[1]).max() > 0.1  # the projections too, not only the matrix after them
 
 
 def test_layers_take_one_address_for_each_frame():
