@@ -20,10 +20,12 @@ from mcverify.claims.schoenholz2017 import CRITICAL
 from mcverify.inputs import with_gram
 from mcverify.layers import chain
 from mcverify.layers.convolution import DELTA, Convolution
+from mcverify.layers.layer import Signal
 from mcverify.network import Network, cnn
 from mcverify.random_map import explicit
 from mcverify.simulation import observables
 from mcverify.simulation.trace import Trace, trace
+from mcverify.streams import Site
 from mcverify.theory.propagation import propagate
 
 SOURCE = "Xiao et al. 2018, arXiv:1806.05393"
@@ -63,7 +65,7 @@ def _gaussian_defect(net: Network, x: FloatArray) -> FloatArray:
 
 ISOMETRY = Claim(
     name="xiao2018_isometry.isometry",
-    source=f"{SOURCE}, §2.4 and algorithms 1 and 2",
+    source=f"{SOURCE}, on orthogonal kernels",
     statement="Circular convolution with a delta-orthogonal or a general orthogonal kernel keeps every signal's norm, "
     "to rounding.",
     mark="exact",
@@ -114,7 +116,7 @@ def _binomial(net: Network, x: FloatArray) -> FloatArray:
 
 GENERAL_TAPS = Claim(
     name="xiao2018_isometry.general_taps",
-    source=f"{SOURCE}, algorithm 2 with projections of rank Bin(c, ½); the average A is that of eq. 3",
+    source=f"{SOURCE}, on orthogonal kernels, with projections of rank Bin(c, ½), and on the average A",
     statement="Under general orthogonal kernels A weighs the taps of each axis binomially, exactly at 8 channels.",
     mark="exact",
     networks=lambda channels: Network([Convolution(GRID, channels, channels, KERNEL, CRITICAL[0], 0.0, "orthogonal")]),
@@ -133,7 +135,7 @@ GENERAL_TAPS = Claim(
 DELTA_TAPS = replace(
     GENERAL_TAPS,
     name="xiao2018_isometry.delta_taps",
-    source=f"{SOURCE}, §2.4 and algorithm 1",
+    source=f"{SOURCE}, on delta-orthogonal kernels and the average A",
     statement="Under delta-orthogonal kernels A is the identity: no position meets another.",
     networks=lambda channels: Network([Convolution(GRID, channels, channels, KERNEL, CRITICAL[0], 0.0, DELTA)]),
     predict=lambda net, x: np.array([float(o == (0, 0)) for o in _OFFSETS] + [0.0]),
@@ -196,14 +198,14 @@ def _spread_of_slopes() -> float:
 
 
 def _predicted_log_ratio(s_1: float) -> FloatArray:
-    """For L maps with L − 1 activations between them (Pennington et al. 2017, eq. 22): s_1 = 0 orthogonal, −1
+    """For L maps with L − 1 activations between them (Pennington et al. 2017): s_1 = 0 orthogonal, −1
     Gaussian."""
     return np.log([1 + (DEPTH - 1) * _spread_of_slopes() - DEPTH * s_1])
 
 
 DELTA_SPECTRUM = Claim(
     name="xiao2018_isometry.delta_spectrum",
-    source=f"{SOURCE}, §2.4; Pennington et al. 2017, eq. 22",
+    source=f"{SOURCE}, on dynamical isometry; Pennington, Schoenholz & Ganguli 2017, arXiv:1711.04735",
     statement="At the critical point the Jacobian of ten tanh layers of delta-orthogonal kernels is nearly an isometry:"
     " m_2/m_1² = 1 + 9(μ_2/μ_1² − 1).",
     mark="limit",
@@ -225,11 +227,11 @@ DELTA_SPECTRUM = Claim(
 GAUSSIAN_SPECTRUM = replace(
     DELTA_SPECTRUM,
     name="xiao2018_isometry.gaussian_spectrum",
-    source=f"{SOURCE}, §2.4; Pennington et al. 2017, eq. 22",
+    source=f"{SOURCE}, on dynamical isometry; Pennington, Schoenholz & Ganguli 2017, arXiv:1711.04735",
     statement="With Gaussian kernels the same Jacobian has m_2/m_1² = 1 + L + 9(μ_2/μ_1² − 1): no isometry, though its "
     "mean gain is the same.",
     networks=_critical("gaussian", DEPTH),
-    widths=(32, 40, 48, 64, 80),
+    widths=(32, 40, 48, 64, 96),
     growth=1.0,
     inputs=_at_fixed_point(4),
     predict=lambda net, x: _predicted_log_ratio(-1.0),
@@ -244,6 +246,7 @@ GAUSSIAN_SPECTRUM = replace(
 
 BLOCK, BLOCKS, WINDOWS = 50, 200, 4  # the network is a block of layers, repeated; what is read, in windows of depth
 _SPAN = 100  # layers, the unit of log-gains
+_PART = 256  # networks at a time, so that a layer's arrays stay in the cache
 
 
 def _ten_thousand_layers(trace: Trace) -> FloatArray:
@@ -252,10 +255,20 @@ def _ten_thousand_layers(trace: Trace) -> FloatArray:
 
     The block's layers go on at fresh addresses. A tangent is pushed along with the signal, since a backward pass would
     have to keep all layers; it has the Jacobian's gain all the same."""
-    engine, layers = trace.plan.engine, [record.layer for record in trace.tape]
-    start = trace.tape[trace.plan.net.end - 1].gy
-    assert start is not None
-    x, dx, site = trace.tape[0].x, start, trace.site
+    site, dx = trace.site, trace.tape[trace.plan.net.end - 1].gy
+    assert dx is not None
+    parts = [
+        _pushed_through(
+            trace, Site(site.key, site.layer, site.start + at, len(dx[at : at + _PART])), dx[at : at + _PART]
+        )
+        for at in range(0, len(dx), _PART)
+    ]
+    return np.concatenate(parts)
+
+
+def _pushed_through(trace: Trace, site: Site, dx: Signal) -> FloatArray:
+    """Its replicates at `site`, with tangents dx."""
+    engine, layers, x = trace.plan.engine, [record.layer for record in trace.tape], trace.tape[0].x
     gains, lengths = [], []
     for _ in range(BLOCKS):
         before = _log_square(dx)
@@ -268,11 +281,11 @@ def _ten_thousand_layers(trace: Trace) -> FloatArray:
         gains.append((after - before) * _SPAN / BLOCK)
         lengths.append(np.log(q / phase_of(CRITICAL).q).mean(axis=1))
         dx = dx * np.exp(-after / 2).astype(dx.dtype)[:, None, None, None]
-    quarters = [np.stack(v, axis=1).reshape(len(after), WINDOWS, -1).mean(axis=-1) for v in (gains, lengths)]
+    quarters = [np.stack(v, axis=1).reshape(len(dx), WINDOWS, -1).mean(axis=-1) for v in (gains, lengths)]
     return np.concatenate(quarters, axis=1)
 
 
-def _log_square(dx: FloatArray) -> FloatArray:
+def _log_square(dx: Signal) -> FloatArray:
     return np.asarray(np.log((dx.astype(np.float64) ** 2).sum(axis=(1, 2, 3))))
 
 
@@ -306,7 +319,7 @@ def _window_labels(net: Network) -> list[str]:
 
 TEN_THOUSAND = Claim(
     name="xiao2018_isometry.ten_thousand_layers",
-    source=f"{SOURCE}, §3 and fig. 1: delta-orthogonal networks of 10,000 layers",
+    source=f"{SOURCE}, abstract: networks of 10,000 layers and more",
     statement="Through 10,000 tanh layers of delta-orthogonal kernels with 16 channels gradients keep their size, and "
     "lengths keep to the fixed point of the sphere's law, 12% above q*.",
     mark="limit",
