@@ -18,6 +18,7 @@ from mcverify.claims.claim import Claim, FloatArray, Inputs, Mutant, Rival
 from mcverify.claims.poole2016 import phase_of
 from mcverify.claims.schoenholz2017 import CRITICAL
 from mcverify.inputs import with_gram
+from mcverify.kernels import memory
 from mcverify.layers import chain
 from mcverify.layers.convolution import DELTA, Convolution
 from mcverify.layers.layer import Signal
@@ -273,9 +274,10 @@ def _pushed_through(trace: Trace, site: Site, dx: Signal) -> FloatArray:
     for _ in range(BLOCKS):
         before = _log_square(dx)
         for layer in layers:
-            h, saved = layer.forward(engine, x, site)
-            dx = layer.tangent(engine, saved, dx)
-            below, x, site = x, h, site.above(layer.sites)
+            with memory.scratch():  # or the kernels would keep what all layers took
+                h, saved = layer.forward(engine, x, site)
+                below, x, dx = x, h.copy(), layer.tangent(engine, saved, dx).copy()
+            site = site.above(layer.sites)
         after = _log_square(dx)
         q = engine.kernels.squares(below) / below.shape[-1]  # below the last tanh
         gains.append((after - before) * _SPAN / BLOCK)
