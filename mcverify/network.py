@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mcverify.activations import Activation as Phi
 from mcverify.errors import InputError, Unpredictable, nearest
 from mcverify.layers.activation import Activation
-from mcverify.layers.convolution import Convolution
+from mcverify.layers.convolution import DELTA, Convolution
 from mcverify.layers.dense import Dense
 from mcverify.layers.dropout import Dropout
 from mcverify.layers.flatten import Flatten
@@ -227,7 +227,8 @@ def cnn(
     if readout is not None:
         count("readout", readout)
         units = channels[-1] * (math.prod(size) if pooling == "flatten" else 1)
-        layers += [POOLINGS[pooling](tuple(size)), Dense(units, int(readout), sigma_w2, sigma_b2, weights)]
+        law = "orthogonal" if weights == DELTA else weights
+        layers += [POOLINGS[pooling](tuple(size)), Dense(units, int(readout), sigma_w2, sigma_b2, law)]
     return Network(layers, name)
 
 
