@@ -66,8 +66,8 @@ def _gaussian_defect(net: Network, x: FloatArray) -> FloatArray:
 ISOMETRY = Claim(
     name="xiao2018_isometry.isometry",
     source=f"{SOURCE}, on orthogonal kernels",
-    statement="Circular convolution with a delta-orthogonal or a general orthogonal kernel keeps every signal's squared "
-    "norm, to less than 10⁻⁶ as float32 rounds.",
+    statement="Circular convolution with a delta-orthogonal or a general orthogonal kernel keeps every signal's "
+    "squared norm, to less than 10⁻⁶ as float32 rounds.",
     mark="exact",
     networks=_both_kernels,
     widths=(16,),
@@ -77,8 +77,8 @@ ISOMETRY = Claim(
     test="mean",
     one_sided=True,
     margin=0.5,
-    margin_reason="10⁻⁶ is 17 units of float32's last place, for up to seven matrices of 16 reflections, whose roundings "
-    "add up at random and average over 192 entries; a tenth of the distance to Gaussian kernels",
+    margin_reason="10⁻⁶ is 17 units of float32's last place, for up to seven matrices of 16 reflections, whose "
+    "roundings add up at random and average over 192 entries; a tenth of the distance to Gaussian kernels",
     labels=lambda net: ["general", "delta"],
     rival=Rival("Gaussian kernels, which keep norms on average alone", _gaussian_defect),
     mutants=(_GAUSSIAN, Mutant("σ_w² off by 0.01%", mutations.weight_gain(1.0001))),
