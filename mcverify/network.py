@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mcverify.activations import Activation as Phi
 from mcverify.errors import InputError, Unpredictable, nearest
 from mcverify.layers.activation import Activation
-from mcverify.layers.convolution import Convolution
+from mcverify.layers.convolution import DELTA, Convolution
 from mcverify.layers.dense import Dense
 from mcverify.layers.dropout import Dropout
 from mcverify.layers.flatten import Flatten
@@ -196,6 +196,7 @@ def cnn(
     *,
     kernel_size: int | Sequence[int] = 3,
     padding: str = "circular",
+    normalisation: str = "mean_field",
     readout: int | None = None,
     pooling: str = "average",
     name: str = "cnn",
@@ -203,7 +204,9 @@ def cnn(
     """A convolutional network of stride one: each number of channels is a convolution followed by the activation.
 
     input_shape: (channels, length) or (channels, height, width); kernel_size: taps, for all axes or for each.
-    sigma_w2 / (taps · channels in) is the variance of a weight, sigma_b2 that of a bias; see Convolution.
+    sigma_w2 / (taps · channels in) is the variance of a weight, sigma_b2 that of a bias. weights: a law of independent
+    entries, "orthogonal" or "delta_orthogonal"; normalisation: of an orthogonal kernel that adds channels. See
+    Convolution.
     readout=m adds a dense map to m units, on the mean over positions (pooling="average") or on all of them ("flatten").
     Raises InputError naming the field.
     """
@@ -216,7 +219,7 @@ def cnn(
     layers: list[Layer] = []
     for channels_in, channels_out in pairwise([first, *channels]):
         layer = Convolution(
-            tuple(size), channels_in, channels_out, kernel, sigma_w2, sigma_b2, weights, padding
+            tuple(size), channels_in, channels_out, kernel, sigma_w2, sigma_b2, weights, padding, normalisation
         )  # fmt: skip
         layers += [layer, Activation(activation)]
     if pooling not in POOLINGS:
@@ -224,7 +227,8 @@ def cnn(
     if readout is not None:
         count("readout", readout)
         units = channels[-1] * (math.prod(size) if pooling == "flatten" else 1)
-        layers += [POOLINGS[pooling](tuple(size)), Dense(units, int(readout), sigma_w2, sigma_b2, weights)]
+        law = "orthogonal" if weights == DELTA else weights
+        layers += [POOLINGS[pooling](tuple(size)), Dense(units, int(readout), sigma_w2, sigma_b2, law)]
     return Network(layers, name)
 
 
@@ -267,6 +271,7 @@ def describe(net: Network) -> str:
                 f"σ_w²={layer.sigma_w2:g} σ_b²={layer.sigma_b2:g} {layer.weights}",
             )
             text = f"conv {taps} {layer.channels_out} {law} {layer.padding}"
+            text += " isometry" if layer.normalisation == "isometry" else ""
         elif isinstance(layer, Activation):
             text = layer.phi.name
         elif isinstance(layer, Dropout):

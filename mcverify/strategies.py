@@ -33,7 +33,8 @@ except ImportError:
 from mcverify import activations as rows
 from mcverify.errors import InputError, nearest
 from mcverify.inputs import with_gram
-from mcverify.network import Network, mlp
+from mcverify.layers.convolution import DELTA, NORMALISATIONS, PADDINGS
+from mcverify.network import Network, cnn, mlp
 from mcverify.streams import KEY_BITS, LAYER_BITS, REPLICATE_BITS, Site, stream_key
 from mcverify.validate import between, count, variance
 from mcverify.weights import LAWS, weight_law
@@ -162,6 +163,12 @@ def weight_laws(names: Sequence[str] | None = None, *, independent: bool | None 
     return st.sampled_from(left)
 
 
+def kernel_laws(names: Sequence[str] | None = None) -> Strategy[str]:
+    """The name of a law of convolution kernels: any weight law or "delta_orthogonal", or of those in `names`;
+    "gaussian" first. Raises InputError for an unknown name."""
+    return st.sampled_from(_several("kernel_laws", names, [*LAWS, DELTA]))
+
+
 # ---- networks ---------------------------------------------------------------------------------------------
 
 _activations, _laws, _sigma_w2, _sigma_b2 = activations, weight_laws, sigma_w2, sigma_b2  # hidden by the arguments
@@ -205,6 +212,50 @@ def networks(
         n_0, *hidden = draw(sizes)
         outputs = hidden[-1] if square else draw(width(min_width, max_width))
         return mlp(n_0, hidden, readout=outputs if draw(reads_out) else None, **draw(options))
+
+    return draw_network()
+
+
+def convolutional_networks(
+    *,
+    activations: str | Sequence[str] | Strategy[str] | None = None,
+    laws: str | Sequence[str] | Strategy[str] | None = None,
+    min_depth: int = 1,
+    max_depth: int = 3,
+    max_channels: int = 6,
+    max_size: int = 5,
+    sigma_w2: float | Strategy[float] | None = None,
+    sigma_b2: float | Strategy[float] | None = None,
+) -> Strategy[Network]:
+    """Convolutional networks (`cnn`) in one or two dimensions, of every activation, kernel law, padding, kernel that
+    fits its grid, and normalisation that the channels admit, unless told otherwise.
+
+    max_size: of the grid, along each axis; other options as for `networks`, laws as for `kernel_laws`.
+    Shrinks to `cnn((1, 1), [1], 'linear', kernel_size=(1,))`. Raises InputError as `networks`."""
+    _in_order("depth", min_depth, max_depth)
+    channels = widths(min_depth + 1, max_depth + 1, 1, max_channels)
+    grid = st.lists(st.integers(1, max_size), min_size=1, max_size=2)
+    options: Strategy[dict[str, Any]] = st.fixed_dictionaries(
+        {
+            "activation": _named(activations, _activations),
+            "weights": _named(laws, kernel_laws),
+            "sigma_w2": _number("sigma_w2", sigma_w2, _sigma_w2(), variance),
+            "sigma_b2": _number("sigma_b2", sigma_b2, _sigma_b2(), variance),
+        }
+    )
+
+    @st.composite
+    def draw_network(draw: st.DrawFn) -> Network:
+        n_0, *hidden = draw(channels)
+        size, chosen = draw(grid), draw(options)
+        kernel = [draw(st.integers(1, n)) for n in size]
+        orthogonal = chosen["weights"] == DELTA or not weight_law(chosen["weights"]).independent
+        circular = chosen["weights"] == "orthogonal" and max(kernel) > 1
+        padding = draw(st.sampled_from(PADDINGS[:1] if circular else PADDINGS))
+        keeps = orthogonal and sorted([n_0, *hidden]) == [n_0, *hidden]
+        normalisation = draw(st.sampled_from(NORMALISATIONS if keeps else NORMALISATIONS[:1]))
+        more = {"kernel_size": kernel, "padding": padding, "normalisation": normalisation}
+        return cnn([n_0, *size], hidden, **chosen, **more)
 
     return draw_network()
 

@@ -223,7 +223,7 @@ def test_sampled_second_moments_follow_the_recursion():
         ({"padding": "same"}, "padding"),
         ({"channels_in": 0}, "channels_in"),
         ({"sigma_w2": -1.0}, "sigma_w2"),
-        ({"weights": "orthogonal"}, "weights"),
+        ({"weights": "orthogonall"}, "weights"),
     ],
 )
 def test_bad_convolutions_are_refused_in_one_line(changes, field):

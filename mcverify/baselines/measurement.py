@@ -125,7 +125,8 @@ def estimated(claim: Claim, v: AtWidth) -> Estimate:
 def gram_of(claim: Claim) -> FloatArray:
     net = claim.networks(max(claim.widths))
     x = claim.inputs(net)
-    return np.round(x @ x.T / net.input_dim, 9) + 0.0  # no negative zero
+    flat = x.reshape(len(x), -1)
+    return np.round(flat @ flat.T / flat.shape[1], 9) + 0.0  # no negative zero
 
 
 def labels_of(claim: Claim) -> list[str]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from mcverify.layers.activation import Activation
+from mcverify.layers.convolution import Convolution
 from mcverify.layers.dense import Dense
 from mcverify.layers.dropout import Dropout
 from mcverify.layers.layer import Layer
@@ -19,9 +21,14 @@ def _dense(change: Callable[[Dense], Dense]) -> Change:
     return lambda net: net.map_layers(lambda _, v: change(v) if isinstance(v, Dense) else v)
 
 
+def _maps(change: Callable[[Any], Layer]) -> Change:
+    """Change every dense layer and convolution."""
+    return lambda net: net.map_layers(lambda _, v: change(v) if isinstance(v, Dense | Convolution) else v)
+
+
 def weight_gain(factor: float) -> Change:
     """σ_w² multiplied."""
-    return _dense(lambda v: replace(v, sigma_w2=v.sigma_w2 * factor))
+    return _maps(lambda v: replace(v, sigma_w2=v.sigma_w2 * factor))
 
 
 def fan_out_scaling(net: Network) -> Network:
@@ -31,12 +38,12 @@ def fan_out_scaling(net: Network) -> Network:
 
 def no_bias(net: Network) -> Network:
     """σ_b² dropped."""
-    return _dense(lambda v: replace(v, sigma_b2=0.0))(net)
+    return _maps(lambda v: replace(v, sigma_b2=0.0))(net)
 
 
 def weights(law: str) -> Change:
-    """Another weight law of the same variance."""
-    return _dense(lambda v: replace(v, weights=law))
+    """Another weight law, or kernel, of the same variance."""
+    return _maps(lambda v: replace(v, weights=law))
 
 
 def activation(phi: str) -> Change:

@@ -44,6 +44,12 @@ def patches(x: Array, size: Grid, kernel: Grid, padding: str) -> Array:
     return out.reshape(*x.shape[:-1], -1)
 
 
+def shifted(x: Array, size: Grid, axis: int, step: int) -> Array:
+    """x(p + step e) on a circular grid, e along an axis: (…, column, units) → the same shape."""
+    grid = x.reshape(*x.shape[:-2], -1, *size, x.shape[-1])
+    return np.roll(grid, -step, axis=axis - len(size) - 1).reshape(x.shape)
+
+
 def fold(d: Array, size: Grid, kernel: Grid, padding: str) -> Array:
     """The adjoint of `patches`: (…, column, tap · units) → (…, column, units), each entry added where it was seen."""
     seen = neighbours(size, kernel, padding)

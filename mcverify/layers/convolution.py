@@ -1,4 +1,4 @@
-"""The convolution: one random affine map on the patch around every position, of stride one."""
+"""The convolution: one random affine map around every position, of stride one; of independent entries or orthogonal."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from mcverify.errors import InputError, nearest
 from mcverify.kernels.patches import fold, neighbours, patches
 from mcverify.layers.layer import Grad, Law, Layer, Signal, State
 from mcverify.random_map.engine import Engine, Map
+from mcverify.random_map.orthogonal_kernel import compose, compose_transpose, energies, factors
 from mcverify.streams import Site
 from mcverify.validate import count, variance
-from mcverify.weights import weight_law
+from mcverify.weights import LAWS, weight_law
 
 FloatArray = NDArray[np.float64]
 PADDINGS = ("circular", "zeros")
+NORMALISATIONS = ("mean_field", "isometry")
+DELTA = "delta_orthogonal"
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,15 @@ class Convolution(Layer):
     """h(p) = Σ_β W_β x(p + β) + b at every position p of a grid, β over a kernel's taps, stride one.
 
     size: the grid, one number per axis; kernel: taps per axis, an even kernel one more to the right.
-    W_β (channels_out, channels_in) has entries of variance sigma_w2 / (taps · channels_in), b has sigma_b2, one
-    for each channel at all positions (Xiao et al. 2018, eq. 1). padding: "circular" or "zeros".
+    b has variance sigma_b2, one for each channel at all positions. padding: "circular" or "zeros".
+    weights: the law of W_β (channels_out, channels_in).
+    - A law of independent entries: of variance sigma_w2 / (taps · channels_in) (Xiao et al. 2018, eq. 1).
+    - "delta_orthogonal": zero but for the centre tap, σ_w times a Haar orthogonal matrix.
+    - "orthogonal": σ_w times the general orthogonal kernel (random_map/orthogonal_kernel.py), on a circle alone.
+    normalisation, of orthogonal kernels with channels_out > channels_in: "mean_field" has entries of the variance that
+    independent ones have, summed over taps sigma_w2 / channels_in, so that lengths and gradients follow the mean-field
+    maps with sigma_w2; "isometry" divides that by channels_out / channels_in, so that ‖h‖ = σ_w ‖x‖, and gradients
+    shrink by as much. At equal channels both are an isometry.
     Raises InputError naming the field; also for a circular kernel wider than its grid, which would see a position
     twice.
     """
@@ -40,6 +50,7 @@ class Convolution(Layer):
     sigma_b2: float = 0.0
     weights: str = "gaussian"
     padding: str = "circular"
+    normalisation: str = "mean_field"
 
     def __post_init__(self) -> None:
         for field in ("size", "kernel"):
@@ -54,28 +65,69 @@ class Convolution(Layer):
             object.__setattr__(self, "kernel", self.kernel * len(self.size))
         if len(self.kernel) != len(self.size):
             raise InputError("kernel", self.kernel, f"must have as many axes as the grid {self.size}")
-        if self.padding not in PADDINGS:
-            hint = nearest(str(self.padding), list(PADDINGS))
-            raise InputError("padding", self.padding, f"allowed: {', '.join(PADDINGS)}{hint}")
+        _one_of("padding", self.padding, PADDINGS)
         if self.padding == "circular" and any(k > n for k, n in zip(self.kernel, self.size, strict=True)):
             raise InputError("kernel", self.kernel, f"must not be wider than the circle it lies on, {self.size}")
         count("channels_in", self.channels_in)
         count("channels_out", self.channels_out)
         variance("sigma_w2", self.sigma_w2)
         variance("sigma_b2", self.sigma_b2)
-        if not weight_law(self.weights).independent:
-            allowed = "must be a law of independent entries; orthogonal kernels are not there yet"
-            raise InputError("weights", self.weights, allowed)
+        _one_of("weights", self.weights, (*LAWS, DELTA))
+        _one_of("normalisation", self.normalisation, NORMALISATIONS)
+        self._check_orthogonal()
+
+    def _check_orthogonal(self) -> None:
+        if self._is_general and max(self.kernel) > 1 and self.padding != "circular":
+            allowed = f'must be "circular" for an orthogonal kernel; beside zeros only {DELTA} is an isometry'
+            raise InputError("padding", self.padding, allowed)
+        if self.normalisation == "isometry":
+            if self._is_independent:
+                allowed = f'must be "mean_field" for {self.weights} weights, which are no isometry'
+                raise InputError("normalisation", self.normalisation, allowed)
+            if self.channels_out < self.channels_in:
+                allowed = f"must be at least channels_in = {self.channels_in}: fewer channels cannot keep every length"
+                raise InputError("channels_out", self.channels_out, allowed)
+
+    @property
+    def _is_independent(self) -> bool:
+        return self.weights != DELTA and weight_law(self.weights).independent
+
+    @property
+    def _is_general(self) -> bool:
+        return self.weights != DELTA and not self._is_independent
 
     @property
     def in_shape(self) -> tuple[int, ...]:
         return (*self.size, self.channels_in)
 
     @property
+    def sites(self) -> int:
+        """One for the map, and one for each two-tap factor of a general orthogonal kernel."""
+        return 1 + self.random_map.frames
+
+    @property
     def random_map(self) -> Map:
-        """The map on patches: its fan-in is taps · channels_in."""
-        fan_in = math.prod(self.kernel) * self.channels_in
-        return Map(fan_in, self.channels_out, self.sigma_w2, self.sigma_b2, self.weights)
+        """Of independent entries, the map on patches: its fan-in is taps · channels_in. Of orthogonal kernels, the
+        Haar matrix on channels."""
+        if self._is_independent:
+            fan_in = math.prod(self.kernel) * self.channels_in
+            return Map(fan_in, self.channels_out, self.sigma_w2, self.sigma_b2, self.weights)
+        isometry = self.normalisation == "isometry"
+        sigma_w2 = self.sigma_w2 * self.channels_in / self.channels_out if isometry else self.sigma_w2
+        frames = len(factors(self.kernel)) if self._is_general else 0
+        return Map(self.channels_in, self.channels_out, sigma_w2, self.sigma_b2, "orthogonal", frames)
+
+    @property
+    def energies(self) -> FloatArray:
+        """E tr(W_βᵀ W_β) in proportion, (tap,), in the order of `neighbours`: how A weighs the taps. They hold at every
+        number of channels. Source: Xiao et al. 2018, eq. 3, for independent entries."""
+        if self._is_independent:
+            return np.ones(math.prod(self.kernel))
+        if self._is_general:
+            return energies(self.kernel)
+        out = np.zeros(self.kernel)
+        out[tuple((k - 1) // 2 for k in self.kernel)] = 1.0
+        return out.ravel()
 
     def widened(self, factor: int, *, first: bool) -> Convolution:
         channels_in = self.channels_in * (1 if first else factor)
@@ -89,11 +141,12 @@ class Convolution(Layer):
         return (*self.size, self.channels_out)
 
     def propagate(self, state: State) -> State:
-        """σ_w² A ⋆ S + σ_b², where A ⋆ averages S over the taps, both positions moving together (Xiao et al. 2018,
-        eq. 3, with σ_b² outside A): an affine map, exact wherever S is under every tap.
+        """σ_w² A ⋆ S + σ_b², where A ⋆ averages S over the taps by their energies, both positions moving together (Xiao
+        et al. 2018, eq. 3, with σ_b² outside A): an affine map, exact wherever S is under every tap.
 
         Beyond a border of zeros there is nothing to add: A ⋆ still divides by all taps."""
-        cov = self.sigma_w2 * self.mean_met(state.cov, 2) + self.sigma_b2
+        m = self.random_map
+        cov = m.sigma_w2 * self.mean_met(state.cov, 2) + m.sigma_b2
         missing = self.mean_met((~state.exact).astype(np.float64), 2) > 0
         law: Law = "gaussian" if self.weights == "gaussian" else "symmetric"
         from_input = state.law == "input"
@@ -107,11 +160,14 @@ class Convolution(Layer):
         """The adjoint: σ_w² times the mean over taps of δ's covariance at p − β, for δ independent of W.
 
         Where φ′ made δ depend on W, one unit's δ at two positions meets two taps, whose weights are then no longer
-        uncorrelated: exact only where such δ have no covariance."""
+        uncorrelated: exact only where such δ have no covariance, and nowhere for orthogonal kernels, all of whose
+        entries depend on one another."""
         missing = self._folded((~grad.exact).astype(np.float64)) > 0
-        if not grad.independent and grad.exact.any():
+        if not grad.independent and not self._is_independent:
+            missing[:] = True
+        elif not grad.independent and grad.exact.any():
             missing |= self._pairs_of_taps((grad.cov != 0) | ~grad.exact)
-        return replace(grad, cov=self.sigma_w2 * self._folded(grad.cov), exact=~missing, exchangeable=True)
+        return replace(grad, cov=self.random_map.sigma_w2 * self._folded(grad.cov), exact=~missing, exchangeable=True)
 
     def _pairs_of_taps(self, among: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Whether any pair of different columns (p − β, p′ − β′) is among those given, (column, column)."""
@@ -127,30 +183,48 @@ class Convolution(Layer):
         return found
 
     def met(self, x: Signal) -> Signal:
-        return patches(x, self.size, self.kernel, self.padding)
+        """Patches, for an orthogonal kernel each tap's part times the root of its energy, since its fan-in is that of
+        one tap."""
+        if self._is_independent:
+            return self._patches(x)
+        if not self._is_general:
+            return x
+        roots = np.repeat(np.sqrt(self.energies), self.channels_in)
+        return np.asarray(self._patches(x) * roots.astype(x.dtype))
+
+    @property
+    def met_units(self) -> int:
+        delta = self.weights == DELTA
+        return self.channels_in if delta else math.prod(self.kernel) * self.channels_in
 
     def mean_met(self, values: FloatArray, axes: int = 1) -> FloatArray:
         """The mean over taps of values at p + β, or at (p + β, p′ + β); zero beyond the border."""
-        seen = neighbours(self.size, self.kernel, self.padding)
         grid, total = self._by_position(values, axes), np.zeros(())
-        for there in seen.T:
-            inside = (there >= 0).astype(np.float64)
+        for there, energy in self._taps():
+            inside = energy * (there >= 0)
             part = grid[..., there] * inside
             if axes == 2:
-                part = part[..., there, :, :] * inside[:, None, None]
+                part = part[..., there, :, :] * (inside > 0)[:, None, None]
             total = total + part
-        return np.asarray(total / seen.shape[1]).reshape(values.shape)
+        return np.asarray(total / self.energies.sum()).reshape(values.shape)
 
     def _folded(self, cov: FloatArray) -> FloatArray:
         """The mean over taps of cov at (p − β, p′ − β): the adjoint of `mean_met`."""
-        seen = neighbours(self.size, self.kernel, self.padding)
         grid = self._by_position(cov, 2)
         total = np.zeros_like(grid)
-        for there in seen.T:
+        for there, energy in self._taps():
             own = np.flatnonzero(there >= 0)
             to = there[own]
-            total[:, to[:, None], :, to] += grid[:, own[:, None], :, own]
-        return (total / seen.shape[1]).reshape(cov.shape)
+            total[:, to[:, None], :, to] += energy * grid[:, own[:, None], :, own]
+        return (total / self.energies.sum()).reshape(cov.shape)
+
+    def _taps(self) -> list[tuple[NDArray[np.intp], float]]:
+        """Where each tap looks, (position,), −1 for nothing, and its energy: those that have any."""
+        seen = neighbours(self.size, self.kernel, self.padding)
+        return [(there, float(e)) for there, e in zip(seen.T, self.energies, strict=True) if e > 0]
+
+    def _patches(self, x: Signal) -> Signal:
+        return patches(x, self.size, self.kernel, self.padding)
 
     def _by_position(self, values: FloatArray, axes: int) -> FloatArray:
         """(…, input, position) or (…, input, position, input, position)."""
@@ -159,15 +233,40 @@ class Convolution(Layer):
         return values.reshape(*values.shape[:-axes], *(inputs, positions) * axes)
 
     def forward(self, engine: Engine, x: Signal, site: Site) -> tuple[Signal, Any]:
-        return engine.apply(engine.kernels, self.random_map, self.met(x), site)
+        y, saved = engine.apply(engine.kernels, self.random_map, self._spread(engine, site, x), site)
+        return y, (saved, site)
 
     def tangent(self, engine: Engine, saved: Any, dx: Signal) -> Signal:
-        seen = self.met(dx)
-        flat = seen.reshape(seen.shape[0], -1, seen.shape[-1])
-        out: Signal = engine.apply_tangent(engine.kernels, saved, flat)
+        drawn, site = saved
+        flat = self._spread(engine, site, _columns(dx))
+        out: Signal = engine.apply_tangent(engine.kernels, drawn, flat)
         return out.reshape(*dx.shape[:-1], out.shape[-1])
 
     def backward(self, engine: Engine, saved: Any, dy: Signal) -> Signal:
-        flat = dy.reshape(dy.shape[0], -1, dy.shape[-1])
-        out: Signal = engine.apply_transpose(engine.kernels, saved, flat)
-        return fold(out.reshape(*dy.shape[:-1], out.shape[-1]), self.size, self.kernel, self.padding)
+        drawn, site = saved
+        out: Signal = self._gather(engine, site, engine.apply_transpose(engine.kernels, drawn, _columns(dy)))
+        return out.reshape(*dy.shape[:-1], out.shape[-1])
+
+    def _spread(self, engine: Engine, site: Site, x: Signal) -> Signal:
+        """The columns that the random map meets, (replicate, column, units)."""
+        if self._is_independent:
+            return self._patches(x)
+        return compose(engine.kernels, self.size, self.kernel, site, x) if self._is_general else x
+
+    def _gather(self, engine: Engine, site: Site, d: Signal) -> Signal:
+        """The adjoint of `_spread`."""
+        if self._is_independent:
+            return fold(d, self.size, self.kernel, self.padding)
+        if not self._is_general:
+            return d
+        return compose_transpose(engine.kernels, self.size, self.kernel, site, d, tied=engine.tied)
+
+
+def _columns(v: Signal) -> Signal:
+    """(replicate, direction, column, units) as columns: all directions see one W."""
+    return v.reshape(v.shape[0], -1, v.shape[-1])
+
+
+def _one_of(field: str, value: str, names: tuple[str, ...]) -> None:
+    if value not in names:
+        raise InputError(field, value, f"allowed: {', '.join(names)}{nearest(str(value), list(names))}")

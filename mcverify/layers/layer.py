@@ -84,9 +84,8 @@ class Grad:
 
 @dataclass(frozen=True)
 class Layer(ABC):
-    """A frozen record of parameters with six methods; `sites` is how many addresses its draws take."""
+    """A frozen record of parameters with six methods."""
 
-    sites = 1
     elementwise = False  # acts on each unit alone, so that a cotangent is placed below it
 
     @property
@@ -95,13 +94,24 @@ class Layer(ABC):
         return None
 
     @property
+    def sites(self) -> int:
+        """How many addresses, one after another, the layer's draws take."""
+        return 1
+
+    @property
     def random_map(self) -> Map | None:
         """The random map on columns that this layer samples, if it is one."""
         return None
 
     def met(self, x: Signal) -> Signal:
-        """The columns that the random map meets, from the layer's input: for a convolution, patches."""
+        """Columns whose Gram matrix over the map's fan_in, times σ_w², has the output's conditional mean given the
+        layer's input: what the random map meets, or, for a convolution, patches."""
         return x
+
+    @property
+    def met_units(self) -> int:
+        """Units of a column of `met`."""
+        return 0 if self.random_map is None else self.random_map.fan_in
 
     def mean_met(self, values: FloatArray, axes: int = 1) -> FloatArray:
         """(…, column) or, with axes=2, (…, column, column) moments of the input, as the map's columns have them."""

@@ -35,15 +35,26 @@ class Load:
         """All columns that the map itself meets."""
         return self.inputs + self.tangents
 
+    @property
+    def passes(self) -> int:
+        """Forward, and whichever of tangents and cotangents there are."""
+        return 1 + (self.tangents > 0) + (self.cotangents > 0)
+
 
 def explicit_cost(m: Map, load: Load) -> float:
-    """Every weight is drawn once for each pass, and multiplied with every column.
+    """Every weight is drawn once for each pass, and multiplied with every column."""
+    one = _haar_cost(load) if m.law == "orthogonal" else load.passes + _MULTIPLY_ADD * (load.met + load.cotangents)
+    return m.fan_in * m.fan_out * one + _frames_cost(m, load)
 
-    A Haar matrix draws half as many normals and reflects each column twice as dearly."""
-    passes = 1 + (load.tangents > 0) + (load.cotangents > 0)
-    work = _MULTIPLY_ADD * (load.met + load.cotangents)
-    scale = (0.5 * passes + 4 * work) if m.law == "orthogonal" else (passes + work)
-    return m.fan_in * m.fan_out * scale
+
+def _haar_cost(load: Load) -> float:
+    """Per entry: half as many normals, and each column reflected twice as dearly as multiplied."""
+    return 0.5 * load.passes + 4 * _MULTIPLY_ADD * (load.met + load.cotangents)
+
+
+def _frames_cost(m: Map, load: Load) -> float:
+    """A projection is a Haar matrix there and back, with explicit weights under either engine."""
+    return 2 * m.frames * m.fan_in**2 * _haar_cost(load)
 
 
 def conditional_cost(m: Map, load: Load) -> float:
@@ -56,7 +67,7 @@ def conditional_cost(m: Map, load: Load) -> float:
     if m.law == "orthogonal" and k:
         draws += c * m.fan_out
     algebra = (c * c + again * again) * (m.fan_in + m.fan_out) + k * (c + k) * (2 * m.fan_in + m.fan_out)
-    return draws + _MULTIPLY_ADD * algebra
+    return draws + _MULTIPLY_ADD * algebra + _frames_cost(m, load)
 
 
 def choose(

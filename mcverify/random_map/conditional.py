@@ -48,4 +48,4 @@ def _apply_fresh_transpose(kernels: Kernels, saved: Any, dy: Array) -> Array:
 def engine(kernels: Kernels, dtype: np.dtype[Any], *, tied: bool = True, reason: str = "") -> Engine:
     """The conditional engine over a backend's kernels; tied=False gives the backward pass maps of its own."""
     transpose = _apply_transpose if tied else _apply_fresh_transpose
-    return Engine("conditional", kernels, _apply, _apply_tangent, transpose, dtype, reason)
+    return Engine("conditional", kernels, _apply, _apply_tangent, transpose, dtype, reason, tied)

@@ -18,7 +18,8 @@ class Map:
     """The law of a random affine map x ↦ W x + b.
 
     W (fan_out, fan_in) has entries of the named unit-variance law scaled to variance
-    sigma_w2 / fan_in; b has i.i.d. N(0, sigma_b2) entries.
+    sigma_w2 / fan_in; b has i.i.d. N(0, sigma_b2) entries. frames: projections in Haar frames of fan_in units
+    that the columns pass before they meet W (random_map/orthogonal_kernel.py).
     """
 
     fan_in: int
@@ -26,6 +27,7 @@ class Map:
     sigma_w2: float
     sigma_b2: float
     law: str
+    frames: int = 0
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Engine:
     apply_tangent(kernels, saved, dx) -> dy, further columns of the same W without the bias;
     apply_transpose(kernels, saved, dy) -> dx, the transpose of the same W.
     dtype is that of activations and weights; moments are always accumulated in float64. reason says in a
-    sentence why this engine was taken.
+    sentence why this engine was taken. tied: the transpose is that of the forward pass, not of a map of its own.
     """
 
     name: str
@@ -46,3 +48,4 @@ class Engine:
     apply_transpose: Callable[[Kernels, Any, NDArray[Any]], NDArray[Any]]
     dtype: np.dtype[Any]
     reason: str = ""
+    tied: bool = True

@@ -67,4 +67,4 @@ def _transpose(kernels: Kernels, saved: Drawn, dy: NDArray[Any], role: Role) -> 
 def engine(kernels: Kernels, dtype: np.dtype[Any], *, tied: bool = True, reason: str = "") -> Engine:
     """The explicit engine over a backend's kernels; tied=False draws fresh weights for the backward pass."""
     transpose = apply_transpose if tied else apply_fresh_transpose
-    return Engine("explicit", kernels, apply, apply_tangent, transpose, dtype, reason)
+    return Engine("explicit", kernels, apply, apply_tangent, transpose, dtype, reason, tied)

@@ -30,7 +30,7 @@ def chunk_size(net: Network, copies: int, itemsize: int, engine: str = "explicit
     """Replicates per chunk: a function of the network, the engine's name and the number of copies of its signals (for
     each input one forward, one backward and one for each tangent) alone."""
     shapes = net.shapes
-    met = sum(p * net.random_map(i).fan_in - math.prod(shapes[i]) for i, p in zip(net.maps, net.positions, strict=True))
+    met = sum(p * net.layers[i].met_units - math.prod(shapes[i]) for i, p in zip(net.maps, net.positions, strict=True))
     entries = sum(math.prod(shape) for shape in shapes) + met
     return max(1, min(_LARGEST[engine], _CHUNK_BYTES[engine] // (entries * copies * itemsize)))
 
