@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcverify.errors import InputError, nearest
-from mcverify.kernels.patches import fold, neighbours, patches
+from mcverify.kernels.patches import Window, neighbours, patches
 from mcverify.layers.layer import Grad, Law, Layer, Signal, State
 from mcverify.random_map.engine import Engine, Map
 from mcverify.streams import Site
@@ -75,7 +75,11 @@ class Convolution(Layer):
     def random_map(self) -> Map:
         """The map on patches: its fan-in is taps · channels_in."""
         fan_in = math.prod(self.kernel) * self.channels_in
-        return Map(fan_in, self.channels_out, self.sigma_w2, self.sigma_b2, self.weights)
+        return Map(fan_in, self.channels_out, self.sigma_w2, self.sigma_b2, self.weights, window=self._window)
+
+    @property
+    def _window(self) -> Window:
+        return Window(self.size, self.kernel, self.padding)
 
     def widened(self, factor: int, *, first: bool) -> Convolution:
         channels_in = self.channels_in * (1 if first else factor)
@@ -127,11 +131,11 @@ class Convolution(Layer):
         return found
 
     def met(self, x: Signal) -> Signal:
-        return patches(x, self.size, self.kernel, self.padding)
+        return patches(x, self._window)
 
     def mean_met(self, values: FloatArray, axes: int = 1) -> FloatArray:
         """The mean over taps of values at p + β, or at (p + β, p′ + β); zero beyond the border."""
-        seen = neighbours(self.size, self.kernel, self.padding)
+        seen = neighbours(*self._window)
         grid, total = self._by_position(values, axes), np.zeros(())
         for there in seen.T:
             inside = (there >= 0).astype(np.float64)
@@ -143,7 +147,7 @@ class Convolution(Layer):
 
     def _folded(self, cov: FloatArray) -> FloatArray:
         """The mean over taps of cov at (p − β, p′ − β): the adjoint of `mean_met`."""
-        seen = neighbours(self.size, self.kernel, self.padding)
+        seen = neighbours(*self._window)
         grid = self._by_position(cov, 2)
         total = np.zeros_like(grid)
         for there in seen.T:
@@ -159,15 +163,14 @@ class Convolution(Layer):
         return values.reshape(*values.shape[:-axes], *(inputs, positions) * axes)
 
     def forward(self, engine: Engine, x: Signal, site: Site) -> tuple[Signal, Any]:
-        return engine.apply(engine.kernels, self.random_map, self.met(x), site)
+        return engine.apply(engine.kernels, self.random_map, x, site)
 
     def tangent(self, engine: Engine, saved: Any, dx: Signal) -> Signal:
-        seen = self.met(dx)
-        flat = seen.reshape(seen.shape[0], -1, seen.shape[-1])
+        flat = dx.reshape(dx.shape[0], -1, dx.shape[-1])
         out: Signal = engine.apply_tangent(engine.kernels, saved, flat)
         return out.reshape(*dx.shape[:-1], out.shape[-1])
 
     def backward(self, engine: Engine, saved: Any, dy: Signal) -> Signal:
         flat = dy.reshape(dy.shape[0], -1, dy.shape[-1])
         out: Signal = engine.apply_transpose(engine.kernels, saved, flat)
-        return fold(out.reshape(*dy.shape[:-1], out.shape[-1]), self.size, self.kernel, self.padding)
+        return out.reshape(*dy.shape[:-1], out.shape[-1])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mcverify.kernels.patches import Window
 from mcverify.kernels.primitives import Kernels
 from mcverify.streams import Site
 
@@ -18,7 +19,8 @@ class Map:
     """The law of a random affine map x ↦ W x + b.
 
     W (fan_out, fan_in) has entries of the named unit-variance law scaled to variance
-    sigma_w2 / fan_in; b has i.i.d. N(0, sigma_b2) entries.
+    sigma_w2 / fan_in; b has i.i.d. N(0, sigma_b2) entries. With a window x holds positions of a grid, the map
+    acts on their patches, fan_in = taps · units, and its transpose is folded back.
     """
 
     fan_in: int
@@ -26,6 +28,7 @@ class Map:
     sigma_w2: float
     sigma_b2: float
     law: str
+    window: Window | None = None
 
 
 @dataclass(frozen=True)
