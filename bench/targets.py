@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.results import Results
+from bench.results import Result, Results
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,40 @@ def million(r: Results) -> float:
     return max(1e6 / r.rate("conditional", f"{activation}, B = 2", who) for activation in BOTH) / 60
 
 
+CONVOLUTION = "mcverify, explicit"
+
+
+def _convolution_groups(r: Results) -> list[str]:
+    groups = r.groups("convolution")
+    if not groups:
+        raise LookupError("no figure for convolution")
+    return groups
+
+
+def _convolution_over_floor(r: Results) -> float:
+    return max(r.over_floor("convolution", g, CONVOLUTION) for g in _convolution_groups(r))
+
+
+def _convolution_over_peers(r: Results) -> float:
+    groups = _convolution_groups(r)
+    return min(r.rate("convolution", g, CONVOLUTION) / r.fastest_peer("convolution", g) for g in groups)
+
+
+def _predictions(r: Results) -> list[Result]:
+    found = r.of("prediction")
+    if not found:
+        raise LookupError("no figure for prediction")
+    return found
+
+
+def _predicting_takes(r: Results) -> float:
+    return max(p.best for p in _predictions(r))
+
+
+def _predicting_holds(r: Results) -> float:
+    return max(p.info["memory_peak"] - p.info["memory_before"] for p in _predictions(r)) / 1e9
+
+
 TARGETS = (
     Target("f32_avx512", "normals, float32, AVX-512, one core", 1.5e9, "/s", _normals("mcverify, avx512")),
     Target("f32_avx2", "normals, float32, AVX2, one core", 0.7e9, "/s", _normals("mcverify, avx2")),
@@ -128,6 +162,15 @@ TARGETS = (
         "conditional_floor", "conditional, share of its normals floor", 50, "%",
         lambda r: 100 / _over_floor("conditional", 2)(r),
     ),
+    Target(
+        "convolution_floor", "explicit convolution, time over the larger floor", 1.5, "×", _convolution_over_floor,
+        most=True,
+    ),
+    Target(
+        "convolution", "explicit convolution, against the fastest peer", 1, "×", _convolution_over_peers, fastest=True,
+    ),
+    Target("prediction_time", "prediction of 100 layers on 32 × 32, B = 2", 10, "s", _predicting_takes, most=True),
+    Target("prediction_memory", "its peak memory", 1, "GB", _predicting_holds, most=True),
     Target("exponent", "conditional, time ∝ n^p: p", 1.05, "", lambda r: r.scaling().exponent, most=True),
     Target(
         "million", "10⁶ networks of width 1000 and depth 50, extrapolated from the rate of simulate", 10, "min",
