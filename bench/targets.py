@@ -51,6 +51,16 @@ REASONS = {
     "explicit_256_floor": (
         "By CPU time it is 1.2 ×. More is a shared machine: rounds and floor had different shares of the cores."
     ),
+    "convolution_floor": (
+        "The two floors add up, since a core that draws does not multiply: on 8 × 8 positions with 64 channels normals "
+        "are a quarter of the product, 1.26 × together. The maps reach that sum (0.126 and 0.127 ms a layer against "
+        "0.119); the rest is tanh, in both passes, norms, and Python between the kernels."
+    ),
+    "convolution": (
+        "On 16 × 16 positions PyTorch and mcverify both stand near the product's floor. mcverify draws weights in both "
+        "passes (0.8 of 13 ms a layer at 256 channels), pulls gradients through the first layer too (one map in "
+        "forty), and its forward product has 86% of the speed of its backward one."
+    ),
     "conditional": (
         "Out of reach against this peer: at its floor, nothing but normals, the engine would be about 2,000 × PyTorch "
         "with a network to each core."

@@ -25,6 +25,7 @@ from mcverify.layers.convolution import Convolution
 from mcverify.layers.layer import Grad, State
 from mcverify.network_file import dumps, parse, read
 from mcverify.random_map import conditional, explicit
+from mcverify.simulation.simulate import choose_engine
 from mcverify.streams import Role, Site, stream_key
 from mcverify.verification import run_claims
 
@@ -303,6 +304,13 @@ def test_a_network_is_predicted_and_simulated_position_by_position():
     assert (p.q_mark[0] == "exact").all()
     np.testing.assert_allclose(p.grad_norm2[-1], 1.0)
     assert (np.abs(m.grad_norm2 - p.grad_norm2) < 5 * m.grad_norm2_se + 0.02 * p.grad_norm2).all()
+
+
+def test_auto_takes_weights_where_columns_abound():
+    """128 columns at 64 channels take 11 times as long by the conditional engine, 16 at 1000 a 20th."""
+    for shape, channels, engine in [((64, 8, 8), 64, "explicit"), ((1000, 8), 1000, "conditional")]:
+        net = mv.cnn(shape, [channels] * 2, "tanh")
+        assert choose_engine("auto", "auto", "float32", net, 2)[0].name == engine
 
 
 def test_files_describe_convolutional_networks(tmp_path):
