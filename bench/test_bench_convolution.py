@@ -21,8 +21,8 @@ def _case(side: int, channels: int) -> Convolution:
 
 
 def _networks(case: Convolution) -> int:
-    """About as much work for every case: 16 networks of the smallest."""
-    return 16 if QUICK else max(2, 16 * 128 * 64**2 // (case.columns * case.width**2))
+    """About as much work for every case: 64 networks of the smallest."""
+    return 16 if QUICK else max(2, 64 * 128 * 64**2 // (case.columns * case.width**2))
 
 
 def _record(record: Any, case: Convolution, who: str, networks: int, needs: dict[str, float], **more: Any) -> None:
@@ -59,7 +59,7 @@ def test_mcverify(side: int, channels: int, engine: str, benchmark: Any, record:
 @pytest.mark.parametrize(("side", "channels"), SIZES)
 def test_peer(side: int, channels: int, name: str, each: str, benchmark: Any, record: Any, peer: Any) -> None:
     module, case = peer(name), _case(side, channels)
-    networks = 16 if each == "grouped" else max(2, _networks(case) // 2)
+    networks = max(16 if each == "grouped" else 2, _networks(case) // 2)
     found = _checked(lambda c: module.convolution(c, each), case)
     _record(record, case, f"{module.NAME}, {WAYS[each]}", networks, _explicit(case), checked=found)
     benchmark.pedantic(module.convolution(case, each), (networks,), rounds=3, warmup_rounds=1)
