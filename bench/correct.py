@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ def check(make: Callable[[Case], Runner], case: Case, networks: int) -> str:
     """Mean length of the first layer, per-layer gains of lengths and of gradient norms, against `predict`.
 
     On networks of eight layers: there, a few of them decide. Raises AssertionError, or says what was found."""
-    short = Case(case.activation, case.inputs, case.width, 8)
+    short = replace(case, depth=8)
     theory = mv.predict(own.network(short), short.x.astype(np.float64))
     lengths, norms = (np.asarray(a, np.float64) for a in make(short)(networks))
     assert lengths.shape == norms.shape == (len(lengths), short.depth, short.inputs)

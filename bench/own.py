@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 import mcverify as mv
-from bench.cases import Array, Case, Runner
+from bench.cases import PREDICTED, Array, Case, Convolution, Runner
 from mcverify import _native
 from mcverify.errors import InputError
+from mcverify.inputs import checked
 from mcverify.network import Network
 from mcverify.random_map.engine import Engine
 from mcverify.simulation.observables import length
@@ -36,6 +37,9 @@ def normals(count: int, dtype: str) -> Callable[[], Any]:
 
 def network(case: Case) -> Network:
     """The case as a network."""
+    if isinstance(case, Convolution):
+        shape = (case.width, case.side, case.side)
+        return mv.cnn(shape, [case.width] * case.depth, case.activation, case.sigma_w2, case.sigma_b2)
     return mv.mlp(case.width, [case.width] * case.depth, case.activation, case.sigma_w2, case.sigma_b2)
 
 
@@ -50,12 +54,14 @@ def engine(name: str) -> Engine:
 def grad_norm2(trace: Trace) -> Array:
     """‖∂E/∂h^l‖², (replicate, layer, input): the norms alone, as the peers compute them."""
     squares = trace.plan.engine.kernels.squares
-    return np.stack([squares(r.gy[:, 0]) for r in trace.maps if r.gy is not None], axis=1)
+    by_input = (trace.site.count, len(trace.plan.x), -1)
+    return np.stack([squares(r.gy.reshape(by_input)) for r in trace.maps if r.gy is not None], axis=1)
 
 
 def runner(case: Case, engine_name: str) -> Runner:
     """The peers' work, by the sampler that `simulate` and `verify` use."""
-    plan = Plan(network(case), case.x.astype(np.float64), engine(engine_name), stream_key(0, "bench"))
+    net = network(case)
+    plan = Plan(net, checked(case.x.astype(np.float64), net.input_shape), engine(engine_name), stream_key(0, "bench"))
     measures = {"length": length, "grad_norm2": grad_norm2}
     done = 0
 
@@ -73,3 +79,10 @@ def simulate(case: Case, engine_name: str) -> Callable[[int], Any]:
     engine(engine_name)
     net, x = network(case), case.x.astype(np.float64)
     return lambda networks: mv.simulate(net, x, samples=networks, rng=0, engine=engine_name, threads=THREADS)
+
+
+def prediction(activation: str, side: int, depth: int) -> Callable[[], Any]:
+    """`predict` for two inputs of three channels on a grid, and 256 channels in every layer."""
+    net = mv.cnn((3, side, side), [256] * depth, activation, *PREDICTED[activation])
+    x = np.random.default_rng(7).standard_normal((2, 3, side, side))
+    return lambda: mv.predict(net, x)

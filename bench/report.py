@@ -102,8 +102,10 @@ def _sections(results: Results) -> list[Section]:
         _floors(results),
         _normals(results),
         _networks(results, "explicit", "Every weight drawn", _explicit_text(results)),
+        _networks(results, "convolution", "Convolutions, every weight drawn", _convolution_text()),
         _networks(results, "conditional", "No weight drawn: the conditional engine", _conditional_text(results)),
         _scaling(results),
+        _prediction(results),
         _skipped(results),
     ]
     return [s for s in sections if s is not None]
@@ -121,7 +123,7 @@ def _targets(results: Results) -> Section:
     rows = [_target_row(o) for o in found]
     count = {v: sum(o.verdict == v for o in found) for v in ("hit", "missed", "not measured")}
     text = ", ".join(f"{n} {verdict}" for verdict, n in count.items() if n) + "."
-    more = "Where a target is about both activations, the figure is the worse of the two."
+    more = "Where a target is about several cases, the figure is the worst of them."
     head = ["target", "bound", "measured", "verdict", "why"]
     return Section("Targets", [text, more], [("", Table(head, rows, [o.verdict == "missed" for o in found]))])
 
@@ -206,6 +208,18 @@ def _explicit_text(results: Results) -> list[str]:
     return text
 
 
+def _convolution_text() -> list[str]:
+    return [
+        "3 × 3 taps on a circular grid, 20 layers of tanh, two inputs, weights of its own for each network: forward, "
+        "and the norm of the gradient at every layer, in float32 on both cores. A column is a position of an input: "
+        "128 or 512 of them meet each weight, so that products bind, and normals no more. Peers: PyTorch's conv2d and "
+        "conv_transpose2d on circularly padded planes, JAX's convolution (jit), each one network at a time and one to "
+        "a core; and eight networks at a time on each core, as a grouped convolution (PyTorch) or as products of "
+        "patches under vmap (JAX). The conditional engine stands beside, on the small grids: it pays where channels "
+        "by far outnumber columns."
+    ]
+
+
 def _conditional_text(results: Results) -> list[str]:
     return [
         "The same networks' law without their weights: n × B normals a layer and pass in place of n². The same "
@@ -274,6 +288,21 @@ def _scaling(results: Results) -> Section | None:
         pass
     table = ("", Table(head, rows))
     return Section("How the conditional engine grows", text, [table], plots.scaling(results), "scaling")
+
+
+def _prediction(results: Results) -> Section | None:
+    rows = []
+    for r in results.of("prediction"):
+        memory = (r.info["memory_peak"] - r.info["memory_before"]) / 2**20
+        rows.append([r.who, r.group, f"{r.best:.3g}", f"{memory:,.0f}", _cores(r)])
+    if not rows:
+        return None
+    text = [
+        "`predict` for two inputs on a grid: every covariance between positions, layer by layer. One run; memory is "
+        "the peak of a process of its own, beyond what the program and a small grid needed."
+    ]
+    head = ["activation", "network", "seconds", "peak memory, MiB", "cores"]
+    return Section("Prediction on a large grid", text, [("", Table(head, rows, left=2))])
 
 
 def _skipped(results: Results) -> Section | None:

@@ -1,4 +1,4 @@
-from numpy import float32, float64
+from numpy import float32, float64, int32
 from numpy.typing import NDArray
 
 def paths() -> tuple[str, ...]: ...
@@ -22,4 +22,5 @@ def random_matmul(
     x: NDArray[float32] | NDArray[float64],
     y: NDArray[float32] | NDArray[float64],
     transposed: bool,
+    seen: NDArray[int32] | None = None,
 ) -> None: ...

@@ -34,11 +34,22 @@ typedef int (*mcv_draw_f32)(const mcv_site *, int what, uint64_t first_tile, siz
                             float *out);
 typedef int (*mcv_draw_f64)(const mcv_site *, int what, uint64_t first_tile, size_t rows, size_t cols,
                             double *out);
-/* y = W x, or y = W' x: x (x_count = 1 or count, columns, n_in or n_out), y (count, columns, the other) */
+
+/* What a convolution's kernel sees: columns are positions of a grid, one grid after another, and tap t at position p
+ * looks at position seen[p * taps + t], or at nothing where that is negative. */
+typedef struct {
+    size_t positions, taps;
+    const int32_t *seen;
+} mcv_window;
+
+/* y = W x, or y = W' x: x (x_count = 1 or count, columns, n_in or n_out), y (count, columns, the other).
+ * With a window (NULL: none; laws of independent entries only) W acts on patches, n_in / taps entries of every
+ * position that is seen, and W' x is folded back, each entry added where it was seen: the side of n_in is held as
+ * (columns, n_in / taps). */
 typedef int (*mcv_map_f32)(const mcv_site *, int law, size_t n_out, size_t n_in, size_t columns,
-                           const float *x, size_t x_count, float *y);
+                           const mcv_window *, const float *x, size_t x_count, float *y);
 typedef int (*mcv_map_f64)(const mcv_site *, int law, size_t n_out, size_t n_in, size_t columns,
-                           const double *x, size_t x_count, double *y);
+                           const mcv_window *, const double *x, size_t x_count, double *y);
 
 typedef struct {
     const char *name;

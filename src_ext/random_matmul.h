@@ -2,12 +2,55 @@
  *
  * A template: included once with REAL = float and once with double (see path.h). A block of rows of W is
  * generated into a buffer that stays in the first-level cache, then multiplied with all columns. Every
- * result is accumulated in an order that depends on n_in and n_out alone: adding columns or replicates
- * changes no bit of the others.
+ * result is accumulated in an order that depends on n_in, n_out and the window alone: adding columns or replicates
+ * changes no bit of the others. Patches exist only as the packed columns, and are folded tile by tile.
  */
 
+/* A patch is made of runs: entries [at, at + run) of it lie in one tap. NULL for a tap that sees nothing, else where
+ * the run lies in a column's grid. */
+static REAL *FN(run)(const mcv_window *window, size_t n_in, size_t position, size_t at, size_t *run, const REAL *grid)
+{
+    const size_t units = n_in / window->taps, tap = at / units, u = at % units;
+    const int32_t seen = window->seen[position * window->taps + tap];
+    *run = units - u;
+    return seen < 0 ? NULL : (REAL *)grid + (size_t)seen * units + u;
+}
+
+/* The patches of all columns of x, each padded with zeros to `pitch`. */
+static void FN(pack_patches)(const mcv_window *window, const REAL *x, size_t columns, size_t n_in, REAL *packed,
+                             size_t pitch)
+{
+    for (size_t c = 0; c < columns; c++) {
+        const size_t position = c % window->positions;
+        const REAL *grid = x + (c - position) * (n_in / window->taps);
+        REAL *to = packed + c * pitch;
+        for (size_t at = 0, run; at < n_in; at += run) {
+            const REAL *from = FN(run)(window, n_in, position, at, &run, grid);
+            if (from != NULL) memcpy(to + at, from, run * sizeof(REAL));
+            else memset(to + at, 0, run * sizeof(REAL));
+        }
+        memset(to + n_in, 0, (pitch - n_in) * sizeof(REAL));
+    }
+}
+
+/* Adds entries [first, first + width) of every column's patch where they were seen. */
+static void FN(fold_tile)(const mcv_window *window, const REAL *tile, size_t columns, size_t n_in, size_t first,
+                          size_t width, REAL *z)
+{
+    for (size_t c = 0; c < columns; c++) {
+        const size_t position = c % window->positions;
+        const REAL *from = tile + c * TILE, *grid = z + (c - position) * (n_in / window->taps);
+        for (size_t done = 0, run; done < width; done += run) {
+            REAL *to = FN(run)(window, n_in, position, first + done, &run, grid);
+            run = MIN(run, width - done);
+            if (to == NULL) continue;
+            for (size_t i = 0; i < run; i++) to[i] += from[done + i];
+        }
+    }
+}
+
 static int FN(matmul)(const mcv_site *site, int law, size_t n_out, size_t n_in, size_t columns,
-                      const REAL *x, size_t x_count, REAL *y)
+                      const mcv_window *window, const REAL *x, size_t x_count, REAL *y)
 {
     if (n_in == 0 || n_out == 0 || columns == 0 || site->count == 0) {
         memset(y, 0, site->count * columns * n_out * sizeof(REAL));
@@ -22,7 +65,10 @@ static int FN(matmul)(const mcv_site *site, int law, size_t n_out, size_t n_in, 
     REAL *packed = w + ROW_BLOCK * PITCH;
     for (size_t r = 0; r < site->count; r++, y += columns * n_out) {
         philox_stream stream = philox_open(site, r);
-        if (r == 0 || x_count > 1) FN(pack)(x + r * columns * n_in, columns, n_in, packed, x_pitch);
+        if (r == 0 || x_count > 1) {
+            if (window == NULL) FN(pack)(x + r * columns * n_in, columns, n_in, packed, x_pitch);
+            else FN(pack_patches)(window, x + r * columns * (n_in / window->taps), columns, n_in, packed, x_pitch);
+        }
         for (size_t i0 = 0; i0 < n_out; i0 += ROW_BLOCK) {
             const int rows = (int)MIN((size_t)ROW_BLOCK, n_out - i0);
             for (size_t t0 = 0; t0 < per_row; t0 += CHUNK_TILES) {
@@ -74,10 +120,11 @@ INLINE void FN(outer_block)(const REAL *w, size_t rows, const REAL *d, size_t d_
 }
 
 static int FN(transpose)(const mcv_site *site, int law, size_t n_out, size_t n_in, size_t columns,
-                         const REAL *d, size_t d_count, REAL *z)
+                         const mcv_window *window, const REAL *d, size_t d_count, REAL *z)
 {
+    const size_t held = window == NULL ? n_in : n_in / window->taps;
     if (n_in == 0 || n_out == 0 || columns == 0 || site->count == 0) {
-        memset(z, 0, site->count * columns * n_in * sizeof(REAL));
+        memset(z, 0, site->count * columns * held * sizeof(REAL));
         return 0;
     }
     if (law == MCV_ORTHOGONAL) return FN(orthogonal)(site, n_out, n_in, columns, d, d_count, z, 1);
@@ -86,9 +133,10 @@ static int FN(transpose)(const mcv_site *site, int law, size_t n_out, size_t n_i
     REAL *w = allocate((TRANSPOSE_ROWS + columns) * TILE * sizeof(REAL));
     if (w == NULL) return -1;
     REAL *out = w + TRANSPOSE_ROWS * TILE;
-    for (size_t r = 0; r < site->count; r++, z += columns * n_in) {
+    for (size_t r = 0; r < site->count; r++, z += columns * held) {
         philox_stream stream = philox_open(site, r);
         const REAL *dr = d + (d_count > 1 ? r : 0) * columns * n_out;
+        if (window != NULL) memset(z, 0, columns * held * sizeof(REAL));
         for (size_t t = 0; t < per_row; t++) {
             memset(out, 0, columns * TILE * sizeof(REAL));
             for (size_t i0 = 0; i0 < n_out; i0 += TRANSPOSE_ROWS) {
@@ -105,7 +153,8 @@ static int FN(transpose)(const mcv_site *site, int law, size_t n_out, size_t n_i
                 }
             }
             const size_t width = MIN((size_t)TILE, n_in - t * TILE);
-            for (size_t c = 0; c < columns; c++)
+            if (window != NULL) FN(fold_tile)(window, out, columns, n_in, t * TILE, width, z);
+            else for (size_t c = 0; c < columns; c++)
                 memcpy(z + c * n_in + t * TILE, out + c * TILE, width * sizeof(REAL));
         }
     }

@@ -265,10 +265,7 @@ def test_modes_on_a_circle(rows, taps):
     assert len(cases) > 1
     for r in cases:
         grid = tuple(r["grid"])
-        try:
-            layer = mv.Convolution(grid, 1, 1, tuple(r["kernel"]), weights=LAWS[taps])
-        except InputError as refused:
-            pytest.skip(str(refused))
+        layer = mv.Convolution(grid, 1, 1, tuple(r["kernel"]), weights=LAWS[taps])
         points = np.array(list(np.ndindex(*grid)))
         partners = [np.ravel_multi_index(((points + d) % grid).T, grid) for d in points]
         spectrum = np.array(numbers(r["real"])) + 1j * np.array(numbers(r["imaginary"]))

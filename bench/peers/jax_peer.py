@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bench.cases import Array, Case, Runner, split
+from bench.cases import Array, Case, Convolution, Runner, split
 
 NAME = "JAX"
 NORMALS = "JAX random.normal (jit)"
@@ -88,7 +88,11 @@ class _Keys:
 
 def explicit(case: Case, each: str) -> Runner:
     """each="network": one at a time, XLA's own threads. each="core": two calls at once."""
-    one = jax.jit(partial(_network, case))
+    return _shared_out(partial(_network, case), case, each)
+
+
+def _shared_out(network: Callable[[Any, Any], tuple[Any, Any]], case: Case, each: str) -> Runner:
+    one = jax.jit(network)
     keys, x = _Keys(), jnp.asarray(case.x)
 
     def serial(own: Any) -> list[tuple[Any, Any]]:
@@ -104,6 +108,62 @@ def explicit(case: Case, each: str) -> Runner:
         return _numbers([result for part in parts for result in part])
 
     return run
+
+
+# ---- convolution ------------------------------------------------------------------------------------------
+
+
+def _seen(x: Any) -> Any:
+    """(input, row, column, channel) → the same with 9 · channel: the patch around every position of the circle."""
+    steps = (1, 0, -1)
+    return jnp.concatenate([jnp.roll(x, (i, j), (1, 2)) for i in steps for j in steps], axis=-1)
+
+
+def _convolve(x: Any, w: Any) -> Any:
+    """x (input, row, column, c), w (3, 3, c, c')."""
+    around = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="wrap")
+    return jax.lax.conv_general_dilated(around, w, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def _as_product(x: Any, w: Any) -> Any:
+    """The same by patches: vmapped, a convolution of XLA's on the CPU becomes many times slower, a product does not."""
+    return _seen(x) @ w.reshape(-1, w.shape[-1])
+
+
+def _convolutions(case: Convolution, convolve: Callable[[Any, Any], Any], x0: Any, key: Any) -> tuple[Any, Any]:
+    n, positions = case.width, case.side**2
+    up, down = jax.random.split(key)
+
+    def squares(a: Any) -> Any:
+        return jnp.sum(a * a, axis=(-1, -2, -3))
+
+    def layer(x: Any, key: Any) -> Any:
+        for_w, for_b = jax.random.split(key)
+        w = jax.random.normal(for_w, (3, 3, n, n))
+        h = case.gain * convolve(x, w)
+        if case.bias:
+            h += case.bias * jax.random.normal(for_b, (n,))
+        x = _phi(case, h)
+        return x, (x, w)
+
+    _, (xs, ws) = jax.lax.scan(layer, x0, jax.random.split(up, case.depth))
+    top = jax.random.normal(down, x0.shape) / np.sqrt(n * positions)
+
+    def back(d: Any, saved: Any) -> Any:
+        x, w = saved
+        d = case.gain * convolve(d, w[::-1, ::-1].swapaxes(2, 3)) * _slope(case, x)
+        return d, squares(d)
+
+    _, norms = jax.lax.scan(back, top, (xs[:-1], ws[1:]), reverse=True)
+    return squares(xs) / (n * positions), jnp.concatenate([norms, squares(top)[None]])
+
+
+def convolution(case: Convolution, each: str) -> Runner:
+    """each="network", "core": as `explicit`; "grouped": jit(vmap) over eight networks, two such calls at once."""
+    x = jnp.asarray(case.x.transpose(0, 2, 3, 1))
+    if each != "grouped":
+        return _shared_out(lambda _, key: _convolutions(case, _convolve, x, key), case, each)
+    return _batches(jax.vmap(partial(_convolutions, case, _as_product, x)), 8)
 
 
 # ---- the conditional algorithm ----------------------------------------------------------------------------
@@ -161,11 +221,15 @@ def _conditional(case: Case, x0: Any, key: Any) -> tuple[Any, Any]:
 def conditional(case: Case, batch: int = 8) -> Runner:
     """jit(vmap(scan)) over a batch of networks; two such calls at once, so that both cores work."""
     assert case.inputs == 2
-    batched = jax.jit(jax.vmap(partial(_conditional, case), in_axes=(None, 0)))
-    keys, x, pool = _Keys(), jnp.asarray(case.x), ThreadPoolExecutor(2)
+    return _batches(jax.vmap(partial(_conditional, case, jnp.asarray(case.x))), batch)
+
+
+def _batches(networks: Callable[[Any], tuple[Any, Any]], batch: int) -> Runner:
+    """A function of a batch of keys, two calls of it at once."""
+    batched, keys, pool = jax.jit(networks), _Keys(), ThreadPoolExecutor(2)
 
     def run(networks: int) -> tuple[Array, Array]:
         own = [keys(batch) for _ in range(-(-networks // batch))]
-        return _numbers(list(pool.map(lambda k: jax.block_until_ready(batched(x, k)), own)))
+        return _numbers(list(pool.map(lambda k: jax.block_until_ready(batched(k)), own)))
 
     return run

@@ -1,6 +1,8 @@
 """PyTorch on the CPU: weights by normal_ in place, products in kept buffers, the backward pass by hand.
 
 By hand because autograd would keep more and gains nothing: the derivative is one product and one mask a layer.
+Convolutions are conv2d and conv_transpose2d on planes, which is faster here than channels last or a product of patches;
+vmap over networks makes the grouped convolution that "grouped" writes itself.
 """
 
 from __future__ import annotations
@@ -11,8 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812 (as everybody calls it)
 
-from bench.cases import Array, Case, Runner, split
+from bench.cases import Array, Case, Convolution, Runner, split
 
 NAME = "PyTorch"
 NORMALS = "PyTorch normal_"
@@ -70,10 +73,58 @@ class _Worker:
         return self.x.square().mean(-1), norms
 
 
+class _ConvolutionWorker(_Worker):
+    """`group` networks at a time, side by side as groups of channels, in buffers of their own."""
+
+    def __init__(self, case: Convolution, seed: int, group: int = 1) -> None:
+        self.case, self.rng, self.group = case, torch.Generator().manual_seed(seed), group
+        self.input = torch.from_numpy(case.x).repeat(1, group, 1, 1)
+        self.w = torch.empty(case.depth, group * case.width, case.width, 3, 3)
+        self.x = torch.empty(case.depth, *self.input.shape)
+
+    @torch.inference_mode()
+    def __call__(self, networks: int) -> tuple[Array, Array]:
+        both = [self._networks() for _ in range(-(-networks // self.group))]
+        lengths, norms = (torch.cat([b[i] for b in both]).numpy() for i in (0, 1))
+        return lengths, norms
+
+    def _squares(self, a: Tensor) -> Tensor:
+        """(layer, network, input): sums over channels and positions."""
+        return a.square().unflatten(2, (self.group, -1)).sum((-1, -2, -3)).transpose(1, 2)
+
+    def _networks(self) -> tuple[Tensor, Tensor]:
+        case, tanh, bias = self.case, self.case.activation == "tanh", float(self.case.bias)
+        x, around = self.input, (1, 1, 1, 1)
+        for w, out in zip(self.w, self.x, strict=True):
+            w.normal_(std=float(case.gain), generator=self.rng)
+            b = torch.empty(len(w)).normal_(std=bias, generator=self.rng) if bias else None
+            h = F.conv2d(F.pad(x, around, mode="circular"), w, b, groups=self.group)
+            x = torch.tanh(h, out=out) if tanh else torch.clamp(h, min=0, out=out)
+        d = torch.empty_like(x).normal_(std=(case.width * case.side**2) ** -0.5, generator=self.rng)
+        norms = [self._squares(d[None])]
+        for l in range(case.depth - 1, 0, -1):
+            # On a circle the adjoint is the transpose on the circle continued by one, its own border cut off.
+            d = F.conv_transpose2d(F.pad(d, around, mode="circular"), self.w[l], padding=2, groups=self.group)
+            x = self.x[l - 1]
+            d = torch.addcmul(d, d, x.square(), value=-1) if tanh else d.mul_(x > 0)
+            norms.append(self._squares(d[None]))
+        lengths = self._squares(self.x) / (case.width * case.side**2)
+        return lengths.transpose(0, 1), torch.cat(norms[::-1]).transpose(0, 1)
+
+
+def convolution(case: Convolution, each: str) -> Runner:
+    """each="network", "core": as `explicit`; "grouped": eight networks in one convolution, on each core."""
+    return _shared_out(lambda seed: _ConvolutionWorker(case, seed, 8 if each == "grouped" else 1), each)
+
+
 def explicit(case: Case, each: str) -> Runner:
     """each="network": one at a time, PyTorch's own two threads. each="core": a network to a core."""
+    return _shared_out(lambda seed: _Worker(case, seed), each)
+
+
+def _shared_out(make: Callable[[int], _Worker], each: str) -> Runner:
     if each == "network":
-        worker = _Worker(case, 1)
+        worker = make(1)
 
         def one_by_one(networks: int) -> tuple[Array, Array]:
             torch.set_num_threads(2)
@@ -81,7 +132,7 @@ def explicit(case: Case, each: str) -> Runner:
 
         return one_by_one
 
-    pool, workers = ThreadPoolExecutor(2), [_Worker(case, seed) for seed in (1, 2)]
+    pool, workers = ThreadPoolExecutor(2), [make(seed) for seed in (1, 2)]
 
     def work(worker: _Worker, share: int) -> tuple[Array, Array]:
         torch.set_num_threads(1)  # of this worker's operations

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from mcverify.kernels.conditional import Root
 from mcverify.kernels.linear_cpu import (
     COMPILED,
+    add,
     cholesky,
     dots,
     gram_schmidt,
@@ -70,11 +71,9 @@ def _root(a: Array, gain: float, offset: Array, below: float, r: Array, gram: Ar
 def _negative_product(c: Array, m: Array, n: Array, s: Array) -> None:
     """c ← m − n s, s upper triangular."""
     for i in range(c.shape[0]):
-        for k in range(c.shape[1]):
-            t = m[i, k]
-            for j in range(k + 1):
-                t -= n[i, j] * s[j, k]
-            c[i, k] = t
+        c[i] = m[i]
+        for j in range(len(s)):
+            add(c[i, j:], s[j, j:], -n[i, j])
 
 
 # ---- Gaussian maps --------------------------------------------------------------------------------------

@@ -17,18 +17,23 @@ from mcverify.kernels.arrays import multiply
 from mcverify.kernels.conditional_cpu import gaussian_apply, gaussian_transpose, haar_apply, haar_transpose
 from mcverify.kernels.elementwise_cpu import activate, slope, slope_times
 from mcverify.kernels.linear_cpu import gram, squares
+from mcverify.kernels.patches import Window, neighbours
+from mcverify.kernels.patches_cpu import fold, patch_gram, patches
 from mcverify.streams import Role, Site, role_number, tiles_per_row
 from mcverify.weights import weight_law
 
 __all__ = [
     "activate",
     "draw",
+    "fold",
     "gaussian_apply",
     "gaussian_transpose",
     "gram",
     "haar_apply",
     "haar_transpose",
     "multiply",
+    "patch_gram",
+    "patches",
     "random_matmul",
     "random_matmul_transpose",
     "slope",
@@ -72,28 +77,36 @@ def draw(site: Site, role: Role, law: str, rows: int, cols: int, dtype: Any) -> 
     return _fill(site, role, row.code, rows, cols, dtype)
 
 
-def _map(site: Site, role: Role, law: str, n_to: int, name: str, x: Array, transposed: bool) -> Array:
+def _map(
+    site: Site, role: Role, law: str, n_to: int, name: str, x: Array, window: Window | None, transposed: bool
+) -> Array:
     x = np.ascontiguousarray(x)
     if x.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise InputError(f"{name}.dtype", str(x.dtype), "must be float32 or float64")
     if x.ndim != 3 or x.shape[0] not in (1, site.count):
         raise InputError(f"{name}.shape", x.shape, f"must be ({site.count} or 1, columns, units)")
-    n_out, n_in = (x.shape[2], n_to) if transposed else (n_to, x.shape[2])
+    taps, seen = (1, None) if window is None else (window.taps, neighbours(*window))
+    n_out, n_in = (x.shape[2], n_to) if transposed else (n_to, taps * x.shape[2])
     code, independent = weight_law(law).code, weight_law(law).independent
     if independent:
         tiles_per_row(n_out, n_in, x.dtype)
+    elif window is not None:
+        raise InputError("weights", law, "must be a law of independent entries for maps on patches")
     else:  # the smaller side counts the Gaussian vectors, the larger is their length
         tiles_per_row(min(n_out, n_in), max(n_out, n_in), x.dtype)
-    y = memory.empty((site.count, x.shape[1], n_to), x.dtype)
-    _native.random_matmul(site.key, site.layer, role_number(role), site.start, code, x, y, transposed)
+    y = memory.empty((site.count, x.shape[1], n_to // taps if transposed else n_to), x.dtype)
+    _native.random_matmul(site.key, site.layer, role_number(role), site.start, code, x, y, transposed, seen)
     return y
 
 
-def random_matmul(site: Site, role: Role, law: str, n_out: int, x: Array) -> Array:
-    """y[r, c, i] = Σ_j w[r, i, j] x[r, c, j] with w = draw(site, role, law, n_out, n_in)."""
-    return _map(site, role, law, n_out, "x", x, transposed=False)
+def random_matmul(site: Site, role: Role, law: str, n_out: int, x: Array, window: Window | None = None) -> Array:
+    """y[r, c, i] = Σ_j w[r, i, j] x[r, c, j] with w = draw(site, role, law, n_out, n_in); of the patches of x where
+    there is a window, which are nowhere kept."""
+    return _map(site, role, law, n_out, "x", x, window, transposed=False)
 
 
-def random_matmul_transpose(site: Site, role: Role, law: str, n_in: int, d: Array) -> Array:
-    """z[r, c, j] = Σ_i w[r, i, j] d[r, c, i] with w = draw(site, role, law, n_out, n_in)."""
-    return _map(site, role, law, n_in, "d", d, transposed=True)
+def random_matmul_transpose(
+    site: Site, role: Role, law: str, n_in: int, d: Array, window: Window | None = None
+) -> Array:
+    """z[r, c, j] = Σ_i w[r, i, j] d[r, c, i] with w = draw(site, role, law, n_out, n_in); folded by a window."""
+    return _map(site, role, law, n_in, "d", d, window, transposed=True)

@@ -81,7 +81,8 @@ def scaled_copy(a: Array, p: Any, t: Array) -> None:
 
 
 @njit(**COMPILED)
-def _add(t: Array, a: Array, p: Any) -> None:
+def add(t: Array, a: Array, p: Any) -> None:
+    """t ← t + p a."""
     for u in range(len(t)):
         t[u] += p * a[u]
 
@@ -99,7 +100,7 @@ def _add_rows(t: Array, a: Array, rows: int, p: Array, k: int, start: int) -> No
     for i in range(0, rows - 1, 2):
         _add_two(t, a[i, start:stop], p[i, k], a[i + 1, start:stop], p[i + 1, k])
     if rows % 2 == 1:
-        _add(t, a[rows - 1, start:stop], p[rows - 1, k])
+        add(t, a[rows - 1, start:stop], p[rows - 1, k])
 
 
 @njit(**COMPILED)
@@ -128,8 +129,8 @@ def _pair_add_rows(t: Array, w: Array, a: Array, rows: int, p: Array, k: int, st
         first, second = a[i, start:stop], a[i + 1, start:stop]
         _pair_add_two(t, w, first, second, p[i, k], p[i + 1, k], p[i, k + 1], p[i + 1, k + 1])
     if rows % 2 == 1:
-        _add(t, a[rows - 1, start:stop], p[rows - 1, k])
-        _add(w, a[rows - 1, start:stop], p[rows - 1, k + 1])
+        add(t, a[rows - 1, start:stop], p[rows - 1, k])
+        add(w, a[rows - 1, start:stop], p[rows - 1, k + 1])
 
 
 @njit(**COMPILED)
@@ -156,18 +157,17 @@ def cholesky(gram: Array, r: Array) -> float:
 
     Returns the smallest part of a column that lies outside those before it, squared and relative to the
     column: 0 where the Gram matrix cannot tell, or is not finite."""
-    least = 1.0
-    for c in range(len(gram)):
-        for j in range(c):
-            rest = gram[j, c]
-            for i in range(j):
-                rest -= r[i, j] * r[i, c]
-            r[j, c] = rest / r[j, j] if r[j, j] > 0 else 0.0
-            r[c, j] = 0.0
-        rest = whole = gram[c, c]
-        for j in range(c):
-            rest -= r[j, c] * r[j, c]
-        r[c, c] = np.sqrt(max(rest, 0.0))
+    least, n = 1.0, len(gram)
+    for i in range(n):
+        for c in range(n):
+            r[i, c] = gram[i, c] if c >= i else 0.0
+    for i in range(n):  # row by row: what row i explains is taken from all below it
+        rest, whole = r[i, i], gram[i, i]
+        r[i, i] = np.sqrt(max(rest, 0.0))
+        for c in range(i + 1, n):
+            r[i, c] = r[i, c] / r[i, i] if r[i, i] > 0 else 0.0
+        for j in range(i + 1, n):
+            add(r[j, j:], r[i, j:], -r[i, j])
         if whole != 0:
             fraction = rest / whole
             least = min(least, fraction) if 1 / _SAFE < whole < _SAFE and fraction > 0 else 0.0
@@ -178,22 +178,24 @@ def cholesky(gram: Array, r: Array) -> float:
 def solve(r: Array, b: Array) -> None:
     """In place, b ← r⁻¹ b for upper triangular r; a zero pivot gives a zero row."""
     for c in range(len(r) - 1, -1, -1):
+        for j in range(c + 1, len(r)):
+            factor = r[c, j]
+            for k in range(b.shape[1]):
+                b[c, k] -= factor * b[j, k]
         for k in range(b.shape[1]):
-            t = b[c, k]
-            for j in range(c + 1, len(r)):
-                t -= r[c, j] * b[j, k]
-            b[c, k] = t / r[c, c] if r[c, c] != 0 else 0.0
+            b[c, k] = b[c, k] / r[c, c] if r[c, c] != 0 else 0.0
 
 
 @njit(**COMPILED)
 def solve_transposed(r: Array, b: Array) -> None:
     """In place, b ← r⁻ᵀ b for upper triangular r; a zero pivot gives a zero row."""
     for c in range(len(r)):
+        for j in range(c):
+            factor = r[j, c]
+            for k in range(b.shape[1]):
+                b[c, k] -= factor * b[j, k]
         for k in range(b.shape[1]):
-            t = b[c, k]
-            for j in range(c):
-                t -= r[j, c] * b[j, k]
-            b[c, k] = t / r[c, c] if r[c, c] != 0 else 0.0
+            b[c, k] = b[c, k] / r[c, c] if r[c, c] != 0 else 0.0
 
 
 @njit(**COMPILED)

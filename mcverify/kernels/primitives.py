@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mcverify.activations import Activation
 from mcverify.kernels.conditional import Root
+from mcverify.kernels.patches import Window
 from mcverify.streams import Role, Site
 
 
@@ -24,11 +25,24 @@ class Kernels(Protocol):
     def uniforms(self, site: Site, role: Role, rows: int, cols: int, dtype: Any) -> NDArray[Any]:
         """(replicate, rows, cols) uniforms in (0, 1)."""
 
-    def random_matmul(self, site: Site, role: Role, law: str, n_out: int, x: NDArray[Any]) -> NDArray[Any]:
-        """y[r, c, i] = Σ_j w[r, i, j] x[r, c, j]."""
+    def random_matmul(
+        self, site: Site, role: Role, law: str, n_out: int, x: NDArray[Any], window: Window | None = None
+    ) -> NDArray[Any]:
+        """y[r, c, i] = Σ_j w[r, i, j] x[r, c, j]; of the patches of x where there is a window."""
 
-    def random_matmul_transpose(self, site: Site, role: Role, law: str, n_in: int, d: NDArray[Any]) -> NDArray[Any]:
-        """z[r, c, j] = Σ_i w[r, i, j] d[r, c, i], the same w."""
+    def random_matmul_transpose(
+        self, site: Site, role: Role, law: str, n_in: int, d: NDArray[Any], window: Window | None = None
+    ) -> NDArray[Any]:
+        """z[r, c, j] = Σ_i w[r, i, j] d[r, c, i], the same w; folded where there is a window."""
+
+    def patches(self, x: NDArray[Any], window: Window) -> NDArray[Any]:
+        """(…, columns, units) → (…, columns, tap · units): what a kernel's taps see at every position."""
+
+    def fold(self, d: NDArray[Any], window: Window) -> NDArray[Any]:
+        """The adjoint of patches: (…, columns, tap · units) → (…, columns, units)."""
+
+    def patch_gram(self, gram: NDArray[Any], window: Window) -> NDArray[Any]:
+        """(…, columns, columns): inner products of patches from those of positions."""
 
     def activate(self, phi: Activation, h: NDArray[Any]) -> NDArray[Any]:
         """φ(h)."""

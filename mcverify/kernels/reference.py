@@ -15,18 +15,22 @@ from scipy.special import erfinv
 from mcverify.errors import InputError
 from mcverify.kernels.arrays import activate, gram, multiply, slope, slope_times, squares
 from mcverify.kernels.conditional import gaussian_apply, gaussian_transpose, haar_apply, haar_transpose
+from mcverify.kernels.patches import Window, fold, patch_gram, patches
 from mcverify.streams import LANES, Role, Site, counters, philox, role_number, tiles_per_row
 from mcverify.weights import TRUNCATED_VARIANCE, weight_law
 
 __all__ = [
     "activate",
     "draw",
+    "fold",
     "gaussian_apply",
     "gaussian_transpose",
     "gram",
     "haar_apply",
     "haar_transpose",
     "multiply",
+    "patch_gram",
+    "patches",
     "random_matmul",
     "random_matmul_transpose",
     "slope",
@@ -200,15 +204,21 @@ def _columns(site: Site, name: str, x: Array) -> Array:
     return x
 
 
-def random_matmul(site: Site, role: Role, law: str, n_out: int, x: Array) -> Array:
-    """y[r, c, i] = Σ_j w[r, i, j] x[r, c, j] with w = draw(site, role, law, n_out, n_in)."""
+def random_matmul(site: Site, role: Role, law: str, n_out: int, x: Array, window: Window | None = None) -> Array:
+    """y[r, c, i] = Σ_j w[r, i, j] x[r, c, j] with w = draw(site, role, law, n_out, n_in); of the patches of x where
+    there is a window."""
     x = _columns(site, "x", x)
+    if window is not None:
+        x = patches(x, window)
     w = draw(site, role, law, n_out, x.shape[2], x.dtype).astype(np.float64)
     return np.asarray(x.astype(np.float64) @ w.swapaxes(1, 2), dtype=x.dtype)
 
 
-def random_matmul_transpose(site: Site, role: Role, law: str, n_in: int, d: Array) -> Array:
-    """z[r, c, j] = Σ_i w[r, i, j] d[r, c, i] with w = draw(site, role, law, n_out, n_in)."""
+def random_matmul_transpose(
+    site: Site, role: Role, law: str, n_in: int, d: Array, window: Window | None = None
+) -> Array:
+    """z[r, c, j] = Σ_i w[r, i, j] d[r, c, i] with w = draw(site, role, law, n_out, n_in); folded by a window."""
     d = _columns(site, "d", d)
     w = draw(site, role, law, d.shape[2], n_in, d.dtype).astype(np.float64)
-    return np.asarray(d.astype(np.float64) @ w, dtype=d.dtype)
+    z = np.asarray(d.astype(np.float64) @ w, dtype=d.dtype)
+    return z if window is None else fold(z, window)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcverify.errors import InputError, nearest
-from mcverify.kernels.patches import fold, neighbours, patches
+from mcverify.kernels.patches import Window, neighbours, patches
 from mcverify.layers.layer import Grad, Law, Layer, Signal, State
 from mcverify.random_map.engine import Engine, Map
 from mcverify.random_map.orthogonal_kernel import compose, compose_transpose, energies, factors
@@ -111,7 +111,7 @@ class Convolution(Layer):
         Haar matrix on channels."""
         if self._is_independent:
             fan_in = math.prod(self.kernel) * self.channels_in
-            return Map(fan_in, self.channels_out, self.sigma_w2, self.sigma_b2, self.weights)
+            return Map(fan_in, self.channels_out, self.sigma_w2, self.sigma_b2, self.weights, window=self._window)
         isometry = self.normalisation == "isometry"
         sigma_w2 = self.sigma_w2 * self.channels_in / self.channels_out if isometry else self.sigma_w2
         frames = len(factors(self.kernel)) if self._is_general else 0
@@ -128,6 +128,10 @@ class Convolution(Layer):
         out = np.zeros(self.kernel)
         out[tuple((k - 1) // 2 for k in self.kernel)] = 1.0
         return out.ravel()
+
+    @property
+    def _window(self) -> Window:
+        return Window(self.size, self.kernel, self.padding)
 
     def widened(self, factor: int, *, first: bool) -> Convolution:
         channels_in = self.channels_in * (1 if first else factor)
@@ -171,7 +175,7 @@ class Convolution(Layer):
 
     def _pairs_of_taps(self, among: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Whether any pair of different columns (p − β, p′ − β′) is among those given, (column, column)."""
-        seen = neighbours(self.size, self.kernel, self.padding)
+        seen = neighbours(*self._window)
         found = among & ~np.eye(len(among), dtype=bool)
         for axis in (0, 1):
             grid = np.moveaxis(found, axis, -1).reshape(len(found), -1, len(seen))
@@ -186,16 +190,11 @@ class Convolution(Layer):
         """Patches, for an orthogonal kernel each tap's part times the root of its energy, since its fan-in is that of
         one tap."""
         if self._is_independent:
-            return self._patches(x)
+            return patches(x, self._window)
         if not self._is_general:
             return x
         roots = np.repeat(np.sqrt(self.energies), self.channels_in)
-        return np.asarray(self._patches(x) * roots.astype(x.dtype))
-
-    @property
-    def met_units(self) -> int:
-        delta = self.weights == DELTA
-        return self.channels_in if delta else math.prod(self.kernel) * self.channels_in
+        return np.asarray(patches(x, self._window) * roots.astype(x.dtype))
 
     def mean_met(self, values: FloatArray, axes: int = 1) -> FloatArray:
         """The mean over taps of values at p + β, or at (p + β, p′ + β); zero beyond the border."""
@@ -220,11 +219,8 @@ class Convolution(Layer):
 
     def _taps(self) -> list[tuple[NDArray[np.intp], float]]:
         """Where each tap looks, (position,), −1 for nothing, and its energy: those that have any."""
-        seen = neighbours(self.size, self.kernel, self.padding)
+        seen = neighbours(*self._window)
         return [(there, float(e)) for there, e in zip(seen.T, self.energies, strict=True) if e > 0]
-
-    def _patches(self, x: Signal) -> Signal:
-        return patches(x, self.size, self.kernel, self.padding)
 
     def _by_position(self, values: FloatArray, axes: int) -> FloatArray:
         """(…, input, position) or (…, input, position, input, position)."""
@@ -248,15 +244,11 @@ class Convolution(Layer):
         return out.reshape(*dy.shape[:-1], out.shape[-1])
 
     def _spread(self, engine: Engine, site: Site, x: Signal) -> Signal:
-        """The columns that the random map meets, (replicate, column, units)."""
-        if self._is_independent:
-            return self._patches(x)
+        """The columns that the random map takes, (replicate, column, units)."""
         return compose(engine.kernels, self.size, self.kernel, site, x) if self._is_general else x
 
     def _gather(self, engine: Engine, site: Site, d: Signal) -> Signal:
         """The adjoint of `_spread`."""
-        if self._is_independent:
-            return fold(d, self.size, self.kernel, self.padding)
         if not self._is_general:
             return d
         return compose_transpose(engine.kernels, self.size, self.kernel, site, d, tied=engine.tied)

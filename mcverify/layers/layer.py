@@ -108,11 +108,6 @@ class Layer(ABC):
         layer's input: what the random map meets, or, for a convolution, patches."""
         return x
 
-    @property
-    def met_units(self) -> int:
-        """Units of a column of `met`."""
-        return 0 if self.random_map is None else self.random_map.fan_in
-
     def mean_met(self, values: FloatArray, axes: int = 1) -> FloatArray:
         """(…, column) or, with axes=2, (…, column, column) moments of the input, as the map's columns have them."""
         return values

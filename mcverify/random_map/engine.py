@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mcverify.kernels.patches import Window
 from mcverify.kernels.primitives import Kernels
 from mcverify.streams import Site
 
@@ -19,7 +20,8 @@ class Map:
 
     W (fan_out, fan_in) has entries of the named unit-variance law scaled to variance
     sigma_w2 / fan_in; b has i.i.d. N(0, sigma_b2) entries. frames: projections in Haar frames of fan_in units
-    that the columns pass before they meet W (random_map/orthogonal_kernel.py).
+    that the columns pass before they meet W (random_map/orthogonal_kernel.py). With a window x holds positions of a
+    grid, the map acts on their patches, fan_in = taps · units, and its transpose is folded back.
     """
 
     fan_in: int
@@ -28,6 +30,7 @@ class Map:
     sigma_b2: float
     law: str
     frames: int = 0
+    window: Window | None = None
 
 
 @dataclass(frozen=True)

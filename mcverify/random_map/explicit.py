@@ -32,8 +32,8 @@ def _gain(m: Map, dtype: np.dtype[Any]) -> Any:
 
 
 def apply(kernels: Kernels, m: Map, x: NDArray[Any], site: Site) -> tuple[NDArray[Any], Drawn]:
-    """W x + b for a fresh (W, b) per replicate. x (replicate or 1, columns, fan_in)."""
-    y = kernels.random_matmul(site, Role.WEIGHT, m.law, m.fan_out, x)
+    """W x + b for a fresh (W, b) per replicate. x (replicate or 1, columns, fan_in, or units of a grid)."""
+    y = kernels.random_matmul(site, Role.WEIGHT, m.law, m.fan_out, x, m.window)
     y *= _gain(m, x.dtype)
     if m.sigma_b2 > 0:
         bias = kernels.draw(site, Role.BIAS, "gaussian", 1, m.fan_out, x.dtype)
@@ -43,8 +43,9 @@ def apply(kernels: Kernels, m: Map, x: NDArray[Any], site: Site) -> tuple[NDArra
 
 def apply_tangent(kernels: Kernels, saved: Drawn, dx: NDArray[Any]) -> NDArray[Any]:
     """W dx with the W of the forward pass; the bias does not move."""
-    dy = kernels.random_matmul(saved.site, Role.WEIGHT, saved.map.law, saved.map.fan_out, dx)
-    dy *= _gain(saved.map, dx.dtype)
+    m = saved.map
+    dy = kernels.random_matmul(saved.site, Role.WEIGHT, m.law, m.fan_out, dx, m.window)
+    dy *= _gain(m, dx.dtype)
     return dy
 
 
@@ -59,8 +60,9 @@ def apply_fresh_transpose(kernels: Kernels, saved: Drawn, dy: NDArray[Any]) -> N
 
 
 def _transpose(kernels: Kernels, saved: Drawn, dy: NDArray[Any], role: Role) -> NDArray[Any]:
-    dx = kernels.random_matmul_transpose(saved.site, role, saved.map.law, saved.map.fan_in, dy)
-    dx *= _gain(saved.map, dy.dtype)
+    m = saved.map
+    dx = kernels.random_matmul_transpose(saved.site, role, m.law, m.fan_in, dy, m.window)
+    dx *= _gain(m, dy.dtype)
     return dx
 
 

@@ -48,6 +48,7 @@ def _gain(m: Map) -> float:
 
 def apply(kernels: Kernels, m: Map, x: Array, site: Site) -> tuple[Array, Revealed]:
     """W x + b for a fresh (W, b) per replicate. x (replicate or 1, columns, fan_in)."""
+    x = _met(kernels, m, x)
     offset = np.full(x.shape[1], np.sqrt(m.sigma_b2))
     z = kernels.draw(site, Role.CONDITIONAL, "gaussian", x.shape[1], m.fan_out, x.dtype)
     y, root = kernels.gaussian_apply(x, z, _gain(m), offset)
@@ -58,7 +59,7 @@ def apply_tangent(kernels: Kernels, saved: Revealed, dx: Array) -> Array:
     """W dx with the W that x met; the bias does not move. dx (replicate, columns, fan_in)."""
     refuse_late_tangents(saved.d)
     m, met = saved.map, saved.x.shape[1]
-    x = join(saved.x, dx)
+    x = join(saved.x, _met(kernels, m, dx))
     offset = np.concatenate([saved.offset, np.zeros(dx.shape[1])])
     z = kernels.draw(saved.site, Role.CONDITIONAL, "gaussian", x.shape[1], m.fan_out, x.dtype)
     y, saved.root = kernels.gaussian_apply(x, z, _gain(m), offset)
@@ -78,10 +79,12 @@ def apply_transpose(kernels: Kernels, saved: Revealed, dy: Array) -> Array:
         below = np.zeros((len(g), k), d.dtype)
     given = saved.x, saved.root, saved.y
     if not saved.root.weak.any():
-        return kernels.gaussian_transpose(*given, None, d, g, below, _gain(m), saved.offset)[:, known:]
-    with memory.scratch():  # the result lies in g
-        z = kernels.draw(site, Role.CONDITIONAL, "gaussian", columns, m.fan_out, d.dtype)
-        return kernels.gaussian_transpose(*given, z, d, g, below, _gain(m), saved.offset)[:, known:]
+        dx = kernels.gaussian_transpose(*given, None, d, g, below, _gain(m), saved.offset)
+    else:
+        with memory.scratch():  # the result lies in g
+            z = kernels.draw(site, Role.CONDITIONAL, "gaussian", columns, m.fan_out, d.dtype)
+            dx = kernels.gaussian_transpose(*given, z, d, g, below, _gain(m), saved.offset)
+    return _folded(kernels, m, dx[:, known:])
 
 
 def apply_fresh_transpose(kernels: Kernels, saved: Revealed, dy: Array) -> Array:
@@ -90,7 +93,17 @@ def apply_fresh_transpose(kernels: Kernels, saved: Revealed, dy: Array) -> Array
     known, d = meet(saved, dy)
     z = kernels.draw(saved.site, Role.CONDITIONAL_TRANSPOSE, "gaussian", d.shape[1], m.fan_in, d.dtype)
     dx, _ = kernels.gaussian_apply(d, z, _gain(m), np.zeros(d.shape[1]))
-    return dx[:, known:]
+    return _folded(kernels, m, dx[:, known:])
+
+
+def _met(kernels: Kernels, m: Map, x: Array) -> Array:
+    """The columns that the matrix meets: patches where the map has a window."""
+    return x if m.window is None else kernels.patches(x, m.window)
+
+
+def _folded(kernels: Kernels, m: Map, dx: Array) -> Array:
+    """The adjoint of `_met`."""
+    return dx if m.window is None else kernels.fold(dx, m.window)
 
 
 def meet(saved: Any, dy: Array) -> tuple[int, Array]:

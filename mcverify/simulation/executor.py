@@ -11,14 +11,17 @@ from typing import TypeVar
 
 from mcverify.kernels import memory
 from mcverify.network import Network
+from mcverify.random_map import choice
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]  # (replicates done, replicates in all)
 
-# The tape of one chunk, at most. With explicit weights the time goes into the weights, and small chunks spread
-# better over threads; without, a chunk must be worth the calls it takes, which hold the interpreter's lock.
-_CHUNK_BYTES = {"explicit": 4_000_000, "conditional": 128_000_000}
+# The tape of one chunk, at most. A chunk must be worth the calls it takes, which hold the interpreter's lock.
+_CHUNK_BYTES = {"explicit": 64_000_000, "conditional": 128_000_000}
 _LARGEST = {"explicit": 1024, "conditional": 512}
+# With explicit weights that is soon the case, and small chunks spread better over threads: in normals drawn, about
+# twenty milliseconds of work.
+_WORTH = 3e7
 
 
 def threads_available() -> int:
@@ -29,10 +32,16 @@ def threads_available() -> int:
 def chunk_size(net: Network, copies: int, itemsize: int, engine: str = "explicit") -> int:
     """Replicates per chunk: a function of the network, the engine's name and the number of copies of its signals (for
     each input one forward, one backward and one for each tangent) alone."""
-    shapes = net.shapes
-    met = sum(p * net.layers[i].met_units - math.prod(shapes[i]) for i, p in zip(net.maps, net.positions, strict=True))
-    entries = sum(math.prod(shape) for shape in shapes) + met
-    return max(1, min(_LARGEST[engine], _CHUNK_BYTES[engine] // (entries * copies * itemsize)))
+    shapes, maps, enough = net.shapes, [net.random_map(i) for i in net.maps], _LARGEST[engine]
+    entries = sum(math.prod(shape) for shape in shapes)
+    if engine == "explicit":
+        half = [copies * p // 2 for p in net.positions]
+        work = choice.work(engine, maps, [choice.Load(columns, 0, columns) for columns in half])
+        enough = min(enough, math.ceil(_WORTH / work))
+    else:  # makes patches
+        each = zip(net.maps, maps, net.positions, strict=True)
+        entries += sum(p * m.fan_in - math.prod(shapes[i]) for i, m, p in each)
+    return max(1, min(enough, _CHUNK_BYTES[engine] // (entries * copies * itemsize)))
 
 
 def in_chunks(

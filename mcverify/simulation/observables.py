@@ -6,12 +6,13 @@ Each is a plain function Trace -> (replicate, …) in float64; a claim's own mea
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mcverify.layers.chain import Record
 from mcverify.layers.grid import on_first_grid
+from mcverify.random_map.engine import Map
 from mcverify.simulation.trace import Trace
 
 FloatArray = NDArray[np.float64]
@@ -43,13 +44,21 @@ def metric(trace: Trace) -> FloatArray:
 
 def metrics(trace: Trace) -> list[FloatArray]:
     """Ĝ^l for every layer, (replicate, column, column) on the layer's own grid."""
-    kernel = trace.plan.engine.kernels.gram
-    return _met(trace, lambda x: kernel(x, x))
+    kernels = trace.plan.engine.kernels
+
+    def gram(m: Map, record: Record) -> FloatArray:
+        if m.window is not None:
+            return kernels.patch_gram(kernels.gram(record.x, record.x), m.window)
+        x = record.layer.met(record.x)
+        return kernels.gram(x, x)
+
+    return _met(trace, gram)
 
 
 def metric_variances(trace: Trace) -> list[FloatArray]:
     """Ĝ^l_aa for every layer, (replicate, column) on the layer's own grid."""
-    return _met(trace, trace.plan.engine.kernels.squares)
+    squares = trace.plan.engine.kernels.squares
+    return _met(trace, lambda _, record: squares(record.layer.met(record.x)))
 
 
 def metric_lengths(trace: Trace) -> FloatArray:
@@ -57,12 +66,12 @@ def metric_lengths(trace: Trace) -> FloatArray:
     return np.stack([_by_input(trace, g).mean(axis=-1) for g in metric_variances(trace)], axis=1)
 
 
-def _met(trace: Trace, product: Callable[[NDArray[Any]], FloatArray]) -> list[FloatArray]:
-    """σ_b² + (σ_w²/fan_in) · product(x) for every map, x being the columns it meets: (replicate, …) each."""
+def _met(trace: Trace, product: Callable[[Map, Record], FloatArray]) -> list[FloatArray]:
+    """σ_b² + (σ_w²/fan_in) · product for every map, of the columns that it meets: (replicate, …) each."""
     out = []
     for i, record in zip(trace.plan.net.maps, trace.maps, strict=True):
         m = trace.plan.net.random_map(i)
-        g = m.sigma_b2 + m.sigma_w2 / m.fan_in * product(record.layer.met(record.x))
+        g = m.sigma_b2 + m.sigma_w2 / m.fan_in * product(m, record)
         out.append(np.broadcast_to(g, (trace.site.count, *g.shape[1:])))
     return out
 
