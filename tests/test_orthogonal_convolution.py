@@ -268,8 +268,8 @@ def test_conditional_square_delta_kernels_draw_no_weights():
 def test_the_cost_counts_the_frames():
     general, delta = (layer_of(((8,), (3,)), law, 64, 64).random_map for law in ("orthogonal", "delta_orthogonal"))
     load = choice.Load(16, 0, 16)
-    assert choice.work("explicit", [general], load) == pytest.approx(5 * choice.work("explicit", [delta], load))
-    assert choice.work("conditional", [general], load) > 4 * choice.work("explicit", [delta], load)
+    assert choice.work("explicit", [general], [load]) == pytest.approx(5 * choice.work("explicit", [delta], [load]))
+    assert choice.work("conditional", [general], [load]) > 4 * choice.work("explicit", [delta], [load])
 
 
 # ---- theory -------------------------------------------------------------------------------------------
