@@ -160,7 +160,6 @@ ONE_STEP = Claim(
         Mutant("σ_w² off by 1 + 1/24", mutations.weight_gain(1 + 1 / 24)),
         Mutant("zeros beyond a border", mutations.padding("zeros")),
     ),
-    neighbours=(Mutant("the conditional engine", engine="conditional"),),
 )
 
 ONE_STEP_ZEROS = replace(
@@ -561,8 +560,9 @@ def _shares(factors: FloatArray) -> FloatArray:
 def _survival(trace: Trace) -> FloatArray:
     """σ_w² times the mean of φ′(u_α)φ′(u_α') over channels and pairs of positions, (replicate, point): what a layer
     leaves of a small difference in correlation."""
-    kernels = trace.plan.engine.kernels
-    slope = kernels.slope(Activation("tanh").phi, trace.maps[0].y)
+    kernels, above = trace.plan.engine.kernels, trace.tape[1].layer
+    assert isinstance(above, Activation)
+    slope = kernels.slope(above.phi, trace.maps[0].y)
     apart = slope.reshape(-1, 3, slope.shape[-1])
     pairs = _displaced(kernels.gram(apart, apart), 1).mean(axis=-1) / slope.shape[-1]
     return np.asarray(np.array(FIGURE_1C) * pairs.reshape(-1, len(FIGURE_1C)))

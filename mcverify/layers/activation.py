@@ -78,13 +78,15 @@ class Activation(Layer):
                 f"activation {self.phi.name} acts on {what}, whose law is not Gaussian; put a random map before it"
             )
 
-    def _expect(self, pair: Any, single: Any, state: State) -> Any:
-        """The B × B expectations, the diagonal by its own one-dimensional form; symmetric, so half are computed."""
+    @staticmethod
+    def _pairs(state: State) -> tuple[Any, Any, Any]:
         q = state.q
-        out = np.empty(state.cov.shape)
-        a, b = np.triu_indices(len(q), 1)
-        out[a, b] = out[b, a] = pair(self.phi, q[a], state.cov[a, b], q[b]).value
-        np.fill_diagonal(out, single(self.phi, q).value)
+        return q[:, None], state.cov, q[None, :]
+
+    def _expect(self, pair: Any, single: Any, state: State) -> Any:
+        """The B × B expectations, the diagonal by its own one-dimensional form."""
+        out = np.array(pair(self.phi, *self._pairs(state)).value)
+        np.fill_diagonal(out, single(self.phi, state.q).value)
         return out
 
     def forward(self, engine: Engine, x: Signal, site: Site) -> tuple[Signal, Any]:
