@@ -72,11 +72,11 @@ def _depth(net: Network, found: Phase) -> list[str]:
 
 
 def _grid(net: Network) -> Convolution | None:
-    """The convolution above the first map, where all maps there are convolutions of one kernel on one grid."""
+    """The convolution above the first map, where all maps there but a readout's are of one kernel on one grid."""
     above = [net.layers[i] for i in net.maps[1:]]
     grids = [v for v in above if isinstance(v, Convolution)]
     kinds = {(v.size, v.kernel, v.padding) for v in grids}
-    return grids[0] if above and len(grids) == len(above) and len(kinds) == 1 else None
+    return grids[0] if len(kinds) == 1 and above[: len(grids)] == grids and len(above) <= len(grids) + 1 else None
 
 
 def _modes(grid: Convolution, kind: Hidden) -> list[str]:
