@@ -191,7 +191,7 @@ def test_relu_lengths_decay_by_the_leading_eigenvalue():
     """Exact at every width: the recursion itself, ninety layers deep, where the second mode is 1e-9 of the first."""
     net = zero_padded(90, (4, 4), 2.0, 0.0, "relu")
     p = propagate(net, np.ones((1, 4, 4, 1)))
-    assert p.q_exact[-1].diagonal().all()
+    assert p.covs_exact[-1].diagonal().all()
     border = border_effect("relu", 2.0, 0.0, (4, 4))
     assert p.length[-1, 0] / p.length[-2, 0] == pytest.approx(border.leading, rel=1e-8)
     assert border.leading == pytest.approx(((1 + 2 * math.cos(math.pi / 5)) / 3) ** 2)

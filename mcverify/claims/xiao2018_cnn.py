@@ -33,6 +33,7 @@ from mcverify.theory.zero_mode import log_gains
 
 SOURCE = "Xiao et al. 2018, Training ultra-deep CNNs with critical initialization"
 PAPERS_POINT = (1.05, 2e-5)
+NARROW = (24, 32, 40, 48, 64, 96)  # channels, where there are many columns and few layers to sum over
 Point = tuple[float, float]
 
 
@@ -242,7 +243,7 @@ def _ends(cov: FloatArray) -> FloatArray:
     return np.stack([_displaced(cov, 0).mean(axis=-1) / p.q, cov[..., a, b].mean(axis=-1) / p.q], axis=-1)
 
 
-def _fixed_point_claim(name: str, positions: int, kernel: int) -> Claim:
+def _fixed_point_claim(name: str, positions: int, kernel: int, widths: tuple[int, ...]) -> Claim:
     return Claim(
         name=f"xiao2018_cnn.{name}",
         source=f"{SOURCE}, §2",
@@ -250,7 +251,7 @@ def _fixed_point_claim(name: str, positions: int, kernel: int) -> Claim:
         "on the diagonal and c* q* off it (tanh, 8 layers).",
         mark="limit",
         networks=networks(STRONG, 8, positions, kernel),
-        widths=WIDTHS,
+        widths=widths,
         inputs=starting_at(STRONG, _off_fixed_point),
         predict=lambda net, x: np.array([1.0, phase_of(STRONG).c]),
         remainder=lambda net, x: np.abs(_ends(propagate(net, x).q[-1]) - np.array([1.0, phase_of(STRONG).c])),
@@ -267,8 +268,8 @@ def _fixed_point_claim(name: str, positions: int, kernel: int) -> Claim:
     )  # fmt: skip
 
 
-FIXED_POINT = _fixed_point_claim("fixed_point", 4, 3)
-FIXED_POINT_OTHER = _fixed_point_claim("fixed_point_elsewhere", 9, 5)
+FIXED_POINT = _fixed_point_claim("fixed_point", 4, 3, WIDTHS)
+FIXED_POINT_OTHER = _fixed_point_claim("fixed_point_elsewhere", 6, 5, WIDTHS)
 
 
 # ---- modes --------------------------------------------------------------------------------------------
@@ -377,7 +378,7 @@ MODE_SCALES = Claim(
     "correlations, over several layers: a depth scale of its own (tanh, chaotic).",
     mark="limit",
     networks=networks(CHAOTIC, 3, _POSITIONS),
-    widths=(24, 32, 40, 48, 64, 96),
+    widths=NARROW,
     inputs=starting_at(CHAOTIC, _mode_matrices),
     predict=lambda net, x: _scale_rates(_mode_rate(1)),
     remainder=lambda net, x: np.abs(_decay(_long_waves(propagate(net, x).q)) - _scale_rates(_mode_rate(1))),
