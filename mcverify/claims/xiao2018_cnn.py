@@ -494,28 +494,27 @@ def _blurred(net: Network, x: FloatArray) -> FloatArray:
     states = chain.propagate(net.layers, State.of_inputs(x))
     v = _two_lit()[0]
     down = chain.pull_back(net.layers, states, Grad(v @ v.T, np.ones((7, 7), bool)))
-    return np.concatenate([_gradient_profile(down[net.maps[l] + 1].cov) for l in (1, 2)])
+    return _gradient_profile(down[net.maps[1] + 1].cov)
 
 
 def _measured_profile(trace: Trace) -> FloatArray:
-    gram = trace.plan.engine.kernels.gram
-    deltas = [trace.maps[l].gy for l in (1, 2)]
-    return np.concatenate([_gradient_profile(gram(d[:, 0], d[:, 0])) for d in deltas if d is not None], axis=-1)
+    delta = trace.maps[1].gy
+    assert delta is not None
+    return _gradient_profile(trace.plan.engine.kernels.gram(delta[:, 0], delta[:, 0]))
 
 
 def _evenly(net: Network, x: FloatArray) -> FloatArray:
     """The same total, the same at every position, and neighbours with nothing in common."""
-    blurred = _blurred(net, x).reshape(2, 8)
-    even = np.repeat(blurred[:, :7].mean(axis=1, keepdims=True), 8, axis=1)
-    even[:, 7] = 0.0
-    return even.ravel()
+    even = np.full(8, _blurred(net, x)[:7].mean())
+    even[7] = 0.0
+    return even
 
 
 GRADIENT_BLUR = Claim(
     name="xiao2018_cnn.gradient_blur",
     source=f"{SOURCE}, §2; Schoenholz et al. 2017, §4, for convolutions",
     statement="Going down, E δ(α)δ(α') is averaged over the taps like Σ, and gains E[φ′φ′] at each pair of positions: "
-    "a gradient that enters at two neighbours spreads along the circle (tanh, uneven inputs).",
+    "a gradient that enters at two neighbours has spread so two layers below (tanh, uneven inputs).",
     mark="limit",
     networks=_read_out,
     widths=WIDTHS,
@@ -528,8 +527,7 @@ GRADIENT_BLUR = Claim(
     growth=_OUT / max(WIDTHS),  # nothing is averaged over the few outputs, whose number is not a width of the series
     margin=0.03,
     margin_reason="a fifth of the largest share that an even spread would move",
-    labels=lambda net: [f"layer {l}, {what}" for l in (2, 3)
-                        for what in (*(f"position {a}" for a in range(1, 8)), "neighbours")],
+    labels=lambda net: [*(f"layer 2, position {a}" for a in range(1, 8)), "layer 2, neighbours"],
     rival=Rival("gradients spread evenly at once", _evenly),
     mutants=(Mutant("σ_w² off by 50%", mutations.weight_gain(1.5)),
              Mutant("linear in place of tanh", mutations.activation("linear"))),
