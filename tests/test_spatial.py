@@ -273,6 +273,7 @@ def test_the_diagnosis_tells_of_modes_and_of_borders():
     assert "χ = 0.965984" in zeros
     assert "the critical σ_w² at σ_b² = 2e-05 is 1.14126, not 1.04991" in zeros
     assert "not mix positions" in words(mv.cnn((1, 8), [8] * 3, "tanh", 1.05, 2e-5, kernel_size=1))
+    assert "not mix positions" in words(mv.cnn((1, 8), [8] * 3, "tanh", 1.05, 2e-5, "delta_orthogonal"))
     assert "positions" not in words(mv.mlp(8, [8] * 3, "tanh", 1.05, 2e-5))
 
 

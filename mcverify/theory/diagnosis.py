@@ -75,14 +75,14 @@ def _grid(net: Network) -> Convolution | None:
     """The convolution above the first map, where all maps there but a readout's are of one kernel on one grid."""
     above = [net.layers[i] for i in net.maps[1:]]
     grids = [v for v in above if isinstance(v, Convolution)]
-    kinds = {(v.size, v.kernel, v.padding) for v in grids}
+    kinds = {(v.size, v.kernel, v.padding, v.weights) for v in grids}
     return grids[0] if len(kinds) == 1 and above[: len(grids)] == grids and len(above) <= len(grids) + 1 else None
 
 
 def _modes(grid: Convolution, kind: Hidden) -> list[str]:
     """How fast differences between positions vanish on a circle or torus."""
     phi, sigma_w2, sigma_b2, keep = kind
-    modes = spatial_modes(phi, sigma_w2, sigma_b2, grid.size, grid.kernel, keep=keep)
+    modes = spatial_modes(phi, sigma_w2, sigma_b2, grid.size, taps=_taps(grid), keep=keep)
     if math.prod(grid.size) == 1 or not math.isfinite(modes.kappa):
         return []
     slow, fast = modes.slowest, modes.fastest
@@ -99,6 +99,11 @@ def _modes(grid: Convolution, kind: Hidden) -> list[str]:
     ]
 
 
+def _taps(grid: Convolution) -> FloatArray:
+    """v_β, an axis for each of the grid's."""
+    return grid.energies.reshape(grid.kernel)
+
+
 def _frequency(f: tuple[int, ...]) -> str:
     return str(f[0]) if len(f) == 1 else str(f)
 
@@ -106,7 +111,7 @@ def _frequency(f: tuple[int, ...]) -> str:
 def _border(net: Network, grid: Convolution, kind: Hidden, found: Phase) -> list[str]:
     """What zeros beyond the border change, the phase being that of a circle."""
     phi, sigma_w2, sigma_b2, keep = kind
-    border = border_effect(phi, sigma_w2, sigma_b2, grid.size, grid.kernel, keep=keep)
+    border = border_effect(phi, sigma_w2, sigma_b2, grid.size, taps=_taps(grid), keep=keep)
     text = f"That is for a circle. Zeros beyond the border shrink the mean over taps by {border.leading:.6g} a layer"
     if math.isfinite(border.edge_to_middle):
         text += f", lengths end at {border.edge_to_middle:.3g} of the middle's at the border"
@@ -117,7 +122,7 @@ def _border(net: Network, grid: Convolution, kind: Hidden, found: Phase) -> list
     if keep < 1.0 or found.name == "discontinuous":
         return out
     try:
-        critical = border_critical_sigma_w2(phi, sigma_b2, grid.size, grid.kernel)
+        critical = border_critical_sigma_w2(phi, sigma_b2, grid.size, taps=_taps(grid))
         circle = critical_sigma_w2(phi, sigma_b2)
     except NoCriticalPoint:
         return out
