@@ -24,6 +24,9 @@ _WHERE = {
     "custom_activation": "mcverify.activations",
     "phase": "mcverify.theory.phase",
     "critical_sigma_w2": "mcverify.theory.phase",
+    "spatial_modes": "mcverify.theory.spatial",
+    "border_effect": "mcverify.theory.border",
+    "border_critical_sigma_w2": "mcverify.theory.border",
     "load": "mcverify.network_file",
     "predict": "mcverify.theory.predict",
     "simulate": "mcverify.simulation.simulate",
@@ -46,6 +49,8 @@ __all__ = [
     "Unpredictable",
     "__version__",
     "activation",
+    "border_critical_sigma_w2",
+    "border_effect",
     "check",
     "check_sampler",
     "cnn",
@@ -56,6 +61,7 @@ __all__ = [
     "phase",
     "predict",
     "simulate",
+    "spatial_modes",
     "verify",
 ]
 
@@ -73,8 +79,10 @@ if TYPE_CHECKING:
     from mcverify.network_file import load
     from mcverify.samplers.check import check_sampler
     from mcverify.simulation.simulate import simulate
+    from mcverify.theory.border import border_critical_sigma_w2, border_effect
     from mcverify.theory.phase import critical_sigma_w2, phase
     from mcverify.theory.predict import predict
+    from mcverify.theory.spatial import spatial_modes
     from mcverify.verification import verify
 
 

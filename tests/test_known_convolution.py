@@ -304,11 +304,10 @@ def test_where_the_modes_stand(rows):
 
 def test_the_modes_of_the_theory(rows):
     """λ_f, κ and the fixed point of `spatial_modes`."""
-    spatial = pytest.importorskip("mcverify.theory.spatial", reason="spatial modes are not there yet")
     for r in rows("modes"):
-        found = spatial.spatial_modes("tanh", 1.5, 0.05, r["grid"], r["kernel"], taps=r["taps"])
+        found = mv.spatial_modes("tanh", 1.5, 0.05, r["grid"], r["kernel"], taps=r["taps"])
         np.testing.assert_allclose(found.eigenvalues.real.ravel(), numbers(r["real"]), atol=1e-14)
         np.testing.assert_allclose(found.eigenvalues.imag.ravel(), numbers(r["imaginary"]), atol=1e-14)
     for r in rows("tanh_point"):
-        found = spatial.spatial_modes("tanh", *sigmas(r), 8)
+        found = mv.spatial_modes("tanh", *sigmas(r), 8)
         assert found.kappa == pytest.approx(float(r["kappa"]), rel=1e-10)

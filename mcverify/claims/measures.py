@@ -71,6 +71,20 @@ def one_step_covariance(trace: Trace) -> FloatArray:
     return np.stack(out, axis=1)
 
 
+def one_step_residual(trace: Trace) -> FloatArray:
+    """(Ĝ^{l+1} − σ_w² A⋆E[φφ] − σ_b²)_ab/√(Q_aa Q_bb) at Ĝ^l for every pair of columns,
+    (replicate, step, column, column): mean zero exactly, as above. Without dropout."""
+    net, g = trace.plan.net, observables.metric(trace)
+    out = []
+    for l, phi, _ in one_step_layers(net):
+        m, q = net.random_map(net.maps[l]), np.diagonal(g[:, l - 1], axis1=-2, axis2=-1)
+        product = gaussian.covariance(phi, q[:, :, None], g[:, l - 1], q[:, None, :], rtol=_RTOL).value
+        mapped = m.sigma_w2 * net.layers[net.maps[l]].mean_met(product, 2) + m.sigma_b2
+        root = np.sqrt(np.diagonal(mapped, axis1=-2, axis2=-1))
+        out.append((g[:, l] - mapped) / (root[:, :, None] * root[:, None, :]))
+    return np.stack(out, axis=1)
+
+
 def _mapped_variances(trace: Trace, g: list[FloatArray]) -> list[FloatArray]:
     """Q(Ĝ^l_aa) for every step, (replicate, column) each, from Ĝ's diagonals."""
     net = trace.plan.net

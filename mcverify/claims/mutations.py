@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from mcverify.layers.activation import Activation
 from mcverify.layers.convolution import Convolution
@@ -16,13 +15,8 @@ from mcverify.network import Network
 Change = Callable[[Network], Network]
 
 
-def _dense(change: Callable[[Dense], Dense]) -> Change:
-    """Change every dense layer; what is measured is read by the parameters of the claim's own network."""
-    return lambda net: net.map_layers(lambda _, v: change(v) if isinstance(v, Dense) else v)
-
-
-def _maps(change: Callable[[Any], Layer]) -> Change:
-    """Change every dense layer and convolution."""
+def _maps(change: Callable[[Dense | Convolution], Layer]) -> Change:
+    """Change every random map; what is measured is read by the parameters of the claim's own network."""
     return lambda net: net.map_layers(lambda _, v: change(v) if isinstance(v, Dense | Convolution) else v)
 
 
@@ -33,7 +27,7 @@ def weight_gain(factor: float) -> Change:
 
 def fan_out_scaling(net: Network) -> Network:
     """Weights of variance σ_w²/fan_out for σ_w²/fan_in."""
-    return _dense(lambda v: replace(v, sigma_w2=v.sigma_w2 * v.fan_in / v.fan_out))(net)
+    return _maps(lambda v: replace(v, sigma_w2=v.sigma_w2 * v.random_map.fan_in / v.random_map.fan_out))(net)
 
 
 def no_bias(net: Network) -> Network:
@@ -44,6 +38,11 @@ def no_bias(net: Network) -> Network:
 def weights(law: str) -> Change:
     """Another weight law, or kernel, of the same variance."""
     return _maps(lambda v: replace(v, weights=law))
+
+
+def padding(kind: str) -> Change:
+    """Another border of every convolution."""
+    return lambda net: net.map_layers(lambda _, v: replace(v, padding=kind) if isinstance(v, Convolution) else v)
 
 
 def activation(phi: str) -> Change:
@@ -61,7 +60,7 @@ def unscaled_dropout(net: Network) -> Network:
     layers: list[Layer] = []
     for v in net.layers:
         below = layers[-1] if layers else None
-        if isinstance(v, Dense) and isinstance(below, Dropout):
+        if isinstance(v, Dense | Convolution) and isinstance(below, Dropout):
             v = replace(v, sigma_w2=v.sigma_w2 * below.keep**2)
         layers.append(v)
     return Network(layers, net.name)

@@ -9,13 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcverify.activations import Activation
+from mcverify.layers.convolution import Convolution
 from mcverify.layers.dropout import Dropout
 from mcverify.layers.pooling import GlobalAveragePool
 from mcverify.network import Network
+from mcverify.theory.border import border_critical_sigma_w2, border_effect
 from mcverify.theory.critical_line import NoCriticalPoint, critical_sigma_w2
 from mcverify.theory.finite_width import length_variance
 from mcverify.theory.phase import Phase, phase
+from mcverify.theory.phase_record import depth_scale
 from mcverify.theory.propagation import Prediction
+from mcverify.theory.spatial import spatial_modes
 
 FloatArray = NDArray[np.float64]
 Hidden = tuple[Activation, float, float, float]  # φ, σ_w², σ_b², keep
@@ -39,17 +43,22 @@ def hidden_layers(net: Network) -> list[Hidden]:
 def diagnose(net: Network, p: Prediction) -> list[str]:
     """Sentences on the network, most important first. Limit statements, but for what says otherwise."""
     kinds = hidden_layers(net)
-    out = []
+    out, grid = [], _grid(net)
+    bordered = grid is not None and grid.padding == "zeros"
     if len(kinds) == 1:
         phi, sigma_w2, sigma_b2, keep = kinds[0]
         found = phase(phi, sigma_w2, sigma_b2, keep)
         out.append(found.message)
-        out += _depth(net, found)
-        out += _transient(net, p, found)
+        if bordered:
+            assert grid is not None
+            out += _border(net, grid, kinds[0], found)
+        else:
+            out += [*_depth(net, found), *([] if grid is None else _modes(grid, kinds[0]))]
+            out += _transient(net, p, found)
     elif kinds:
         out.append(f"{len(kinds)} different kinds of hidden layer: no single phase; follow the table layer by layer.")
     out += _gradients(net, p)
-    out += _advice(kinds, p)
+    out += [] if bordered else _advice(kinds, p)
     out += _width(net, p)
     return out
 
@@ -60,6 +69,64 @@ def _depth(net: Network, found: Phase) -> list[str]:
     ratio = len(net.maps) / found.xi_c
     verdict = "well within" if ratio < 1 else "within" if ratio < 6 else "beyond"
     return [f"Depth {len(net.maps)} is {ratio:.2g} ξ_c, {verdict} the 6 ξ_c to which networks have been seen to train."]
+
+
+def _grid(net: Network) -> Convolution | None:
+    """The convolution above the first map, where all maps there but a readout's are of one kernel on one grid."""
+    above = [net.layers[i] for i in net.maps[1:]]
+    grids = [v for v in above if isinstance(v, Convolution)]
+    kinds = {(v.size, v.kernel, v.padding, v.weights) for v in grids}
+    return grids[0] if len(kinds) == 1 and above[: len(grids)] == grids and len(above) <= len(grids) + 1 else None
+
+
+def _modes(grid: Convolution, kind: Hidden) -> list[str]:
+    """How fast differences between positions vanish on a circle or torus."""
+    phi, sigma_w2, sigma_b2, keep = kind
+    modes = spatial_modes(phi, sigma_w2, sigma_b2, grid.size, taps=_taps(grid), keep=keep)
+    if math.prod(grid.size) == 1 or not math.isfinite(modes.kappa):
+        return []
+    slow, fast = modes.slowest, modes.fastest
+    if abs(modes.eigenvalues[slow]) == 1.0:
+        return ["The kernel does not mix positions: all spatial modes have the phase's own depth scales."]
+    told = [
+        f"{_frequency(f)} over {modes.xi_c[f]:.3g} layers in correlation, {modes.xi_q[f]:.3g} in length"
+        for f in (slow, fast)
+    ]
+    where = "×".join(map(str, grid.size))
+    return [
+        f"On the circle of {where} positions a difference between them decays slowest at frequency {told[0]}, and "
+        f"fastest at {told[1]}; the mean over positions alone keeps the phase's own depth scales."
+    ]
+
+
+def _taps(grid: Convolution) -> FloatArray:
+    """v_β, an axis for each of the grid's."""
+    return grid.energies.reshape(grid.kernel)
+
+
+def _frequency(f: tuple[int, ...]) -> str:
+    return str(f[0]) if len(f) == 1 else str(f)
+
+
+def _border(net: Network, grid: Convolution, kind: Hidden, found: Phase) -> list[str]:
+    """What zeros beyond the border change, the phase being that of a circle."""
+    phi, sigma_w2, sigma_b2, keep = kind
+    border = border_effect(phi, sigma_w2, sigma_b2, grid.size, taps=_taps(grid), keep=keep)
+    text = f"That is for a circle. Zeros beyond the border shrink the mean over taps by {border.leading:.6g} a layer"
+    if math.isfinite(border.edge_to_middle):
+        text += f", lengths end at {border.edge_to_middle:.3g} of the middle's at the border"
+    if math.isfinite(border.chi):
+        scale = depth_scale(min(border.chi, 1 / border.chi)) if border.chi > 0 else 0.0
+        text += f", and gradients change by χ = {border.chi:.6g} per layer: e-fold in {scale:.3g}"
+    out = [text + "."]
+    if keep < 1.0 or found.name == "discontinuous":
+        return out
+    try:
+        critical = border_critical_sigma_w2(phi, sigma_b2, grid.size, taps=_taps(grid))
+        circle = critical_sigma_w2(phi, sigma_b2)
+    except NoCriticalPoint:
+        return out
+    return [*out, f"With this border the critical σ_w² at σ_b² = {sigma_b2:g} is {critical:.6g}, not {circle:.6g}."]
 
 
 def _transient(net: Network, p: Prediction, found: Phase) -> list[str]:
