@@ -49,7 +49,7 @@ def expand(f: Integrand, pairs: Pairs, rtol: float, rules: Accuracy) -> tuple[Fl
     todo, reached = np.arange(len(pairs)), 0
     for count in rules.ladder:
         if reached:
-            todo = todo[_promising(error[todo], pairs.cos[todo], scale[todo], rtol, reached, count)]
+            todo = todo[promising(error[todo], pairs.cos[todo], scale[todo], rtol, reached, count)]
             if not todo.size:
                 break
         value[todo], error[todo], scale[todo] = _sum(f, pairs[todo], count, rules)
@@ -57,7 +57,7 @@ def expand(f: Integrand, pairs: Pairs, rtol: float, rules: Accuracy) -> tuple[Fl
     return value, error, scale
 
 
-def _promising(error: Floats, cos: Floats, scale: Floats, rtol: float, reached: int, count: int) -> NDArray[np.bool_]:
+def promising(error: Floats, cos: Floats, scale: Floats, rtol: float, reached: int, count: int) -> NDArray[np.bool_]:
     """Which unresolved pairs `count` terms may resolve, judging by what `reached` terms left.
 
     Hermite coefficients of a function analytic in a strip fall like e^(−r√k), besides the factor |c|^k.

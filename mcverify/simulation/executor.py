@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,6 +10,7 @@ from typing import TypeVar
 
 from mcverify.kernels import memory
 from mcverify.network import Network
+from mcverify.threads import available
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]  # (replicates done, replicates in all)
@@ -19,11 +19,6 @@ Progress = Callable[[int, int], None]  # (replicates done, replicates in all)
 # better over threads; without, a chunk must be worth the calls it takes, which hold the interpreter's lock.
 _CHUNK_BYTES = {"explicit": 4_000_000, "conditional": 128_000_000}
 _LARGEST = {"explicit": 1024, "conditional": 512}
-
-
-def threads_available() -> int:
-    """The cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def chunk_size(net: Network, copies: int, itemsize: int, engine: str = "explicit") -> int:
@@ -43,7 +38,7 @@ def in_chunks(
     At most a few chunks wait at a time, so memory does not grow with `total`; leaving the iterator early
     cancels what has not begun."""
     pieces = [(s, min(chunk, start + total - s)) for s in range(start, start + total, chunk)]
-    workers = threads or threads_available()
+    workers = threads or available()
     if workers == 1:
         try:
             for s, n in pieces:
