@@ -21,7 +21,7 @@ from mcverify.activations import Activation, activation
 from mcverify.expectations import closed_forms, gaussian, mehler
 from mcverify.expectations.gaussian import Expectation
 from mcverify.expectations.integrand import EPS, Integrand, power_of
-from mcverify.expectations.pairs import even_exponent, variances
+from mcverify.expectations.pairs import even_exponent, pairs, variances
 from mcverify.expectations.quadrature import accuracy, integrate
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -93,7 +93,7 @@ def _over_tiles(compute: Compute, cov: Floats, value: Floats, error: Floats) -> 
             here = value[rows, columns], error[rows, columns]
             if compute(cov[rows, columns], rows, columns, *here):
                 q = np.diagonal(cov)
-                gaussian.pairs(q[rows, None], cov[rows, columns], q[columns])  # raises, with the first such entry
+                pairs(q[rows, None], cov[rows, columns], q[columns])  # raises, with the first such entry
         _mirror(value, cuts[i])
         _mirror(error, cuts[i])
 

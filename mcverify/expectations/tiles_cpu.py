@@ -64,7 +64,7 @@ def _rounding_of(product: Any, a: Any, b: Any) -> Any:
 
 @njit(**_COMPILED)
 def _geometry(q_ab: Array, a: Any, factor_a: Any, b: Array, factor_b: Array, cos: Array, sin: Array) -> int:
-    """cos θ and sin θ of one row, as in `pairs`; how many entries are beyond what two variances allow, or not finite."""
+    """cos θ and sin θ of one row, as in `pairs`; how many entries two variances do not allow, or are not finite."""
     beyond = 0
     for j in range(len(q_ab)):
         x = q_ab[j] * factor_a * factor_b[j]
