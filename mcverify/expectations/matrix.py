@@ -38,41 +38,53 @@ _PAIRS = 1 << 17  # at once, where `gaussian` does them
 
 def covariance(act: str | Activation, cov: Floats, *, rtol: float = 1e-12) -> Expectation:
     """E φ(u_a)φ(u_b) of u ~ N(0, cov): symmetric (column, column), of which a ≤ b is read."""
-    return _expect(activation(act), "covariance", cov, rtol)
+    return Expectation(*_expect(activation(act), "covariance", cov, rtol))
 
 
 def derivative_covariance(act: str | Activation, cov: Floats, *, rtol: float = 1e-12) -> Expectation:
     """E φ′(u_a)φ′(u_b) of u ~ N(0, cov), likewise."""
-    return _expect(activation(act), "derivative", cov, rtol)
+    return Expectation(*_expect(activation(act), "derivative", cov, rtol))
 
 
-def _expect(act: Activation, which: Which, cov: Floats, rtol: float) -> Expectation:
+def values(act: str | Activation, which: Which, cov: Floats, *, rtol: float = 1e-12) -> Floats:
+    """The values of one of these alone, which takes less time and memory."""
+    return _expect(activation(act), which, cov, rtol, errors=False)[0]
+
+
+def _expect(act: Activation, which: Which, cov: Floats, rtol: float, errors: bool = True) -> tuple[Floats, Floats]:
     q = variances("q", np.diagonal(cov))
     if len(q) <= SMALL:
         value, error = map(np.array, _pairwise(act, which)(q[:, None], cov, q[None, :], rtol=rtol))
     else:
-        value, error = large(act, which, cov, rtol)
+        value, error = large(act, which, cov, rtol, errors=errors)
     single = gaussian.second_moment if which == "covariance" else gaussian.derivative_second_moment
     for out, own in zip((value, error), single(act, q, rtol=rtol), strict=True):
-        np.fill_diagonal(out, own)
-    return Expectation(value, error)
+        if out.size:
+            np.fill_diagonal(out, own)
+    return value, error
 
 
 def _pairwise(act: Activation, which: Which) -> Callable[..., Expectation]:
     return partial(gaussian.covariance if which == "covariance" else gaussian.derivative_covariance, act)
 
 
-def large(act: Activation, which: Which, cov: Floats, rtol: float = 1e-12) -> tuple[Floats, Floats]:
-    """Values and errors off the diagonal."""
-    value, error = np.empty(cov.shape), np.empty(cov.shape)
+def large(
+    act: Activation, which: Which, cov: Floats, rtol: float = 1e-12, *, errors: bool = True
+) -> tuple[Floats, Floats]:
+    """Values and errors off the diagonal; without `errors` there may be none, and the second array is empty."""
+    value = np.empty(cov.shape)
     f = power_of(act, 1, int(which == "derivative"))
     compiled = _closed(act, which, cov)
     if act.slopes == (1.0, 1.0):
-        value[:], error[:] = cov if which == "covariance" else 1.0, 0.0
-    elif compiled is not None:
+        value[:] = cov if which == "covariance" else 1.0
+        return value, np.zeros(cov.shape if errors else (0, 0))
+    if compiled is not None:
+        error = np.empty(cov.shape) if errors else None
         _over_tiles(compiled, cov, value, error)
         _beside_zeros(f, cov, rtol, value, error)
-    elif closed_forms.kernel(act, which) is None and f.breaks_only_at_zero:
+        return value, np.empty((0, 0)) if error is None else error
+    error = np.full(cov.shape, np.inf)
+    if closed_forms.kernel(act, which) is None and f.breaks_only_at_zero:
         left = _series(f, cov, rtol, value, error)
         _one_by_one(_pairwise(act, which), left, cov, rtol, value, error)
     else:
@@ -83,29 +95,25 @@ def large(act: Activation, which: Which, cov: Floats, rtol: float = 1e-12) -> tu
 # ------------------------------------------------------------------------------------------------ tiles
 
 
-def _over_tiles(compute: Compute, cov: Floats, value: Floats, error: Floats) -> None:
+def _over_tiles(compute: Compute, cov: Floats, value: Floats, error: Floats | None) -> None:
     """Both halves of the results from tiles on and above the diagonal. Raises InputError for what is no covariance."""
+    from mcverify.expectations import tiles_cpu
+
     cuts = [slice(start, min(start + _TILE, len(cov))) for start in range(0, len(cov), _TILE)]
 
     def strip(i: int) -> None:
-        rows = cuts[i]
+        rows, unwanted = cuts[i], np.empty((_TILE, _TILE))
         for columns in cuts[i:]:
-            here = value[rows, columns], error[rows, columns]
-            if compute(cov[rows, columns], rows, columns, *here):
+            tile = cov[rows, columns]
+            off = unwanted[: tile.shape[0], : tile.shape[1]] if error is None else error[rows, columns]
+            if compute(tile, rows, columns, value[rows, columns], off):
                 q = np.diagonal(cov)
-                pairs(q[rows, None], cov[rows, columns], q[columns])  # raises, with the first such entry
-        _mirror(value, cuts[i])
-        _mirror(error, cuts[i])
+                pairs(q[rows, None], tile, q[columns])  # raises, with the first such entry
+        for out in (value, error):
+            if out is not None:
+                tiles_cpu.mirror(out, rows.start, rows.stop)
 
     threads.each(strip, range(len(cuts)))
-
-
-def _mirror(out: Floats, rows: slice) -> None:
-    """What the rows hold above the diagonal, put below it."""
-    square = out[rows, rows]
-    below = np.tril_indices(len(square), -1)
-    square[below] = square.T[below]
-    out[rows.stop :, rows] = out[rows, rows.stop :].T
 
 
 def _sides(cov: Floats, *more: Floats) -> Floats:
@@ -128,7 +136,7 @@ def _closed(act: Activation, which: Which, cov: Floats) -> Compute | None:
     return lambda tile, rows, columns, *out: kernel(tile, sides[:, rows], sides[:, columns], numbers, *out)
 
 
-def _beside_zeros(f: Integrand, cov: Floats, rtol: float, value: Floats, error: Floats) -> None:
+def _beside_zeros(f: Integrand, cov: Floats, rtol: float, value: Floats, error: Floats | None) -> None:
     """Pairs of which one is the constant 0: f(0)·E f of the other."""
     q = np.diagonal(cov)
     zero = np.flatnonzero(q == 0.0)
@@ -137,7 +145,8 @@ def _beside_zeros(f: Integrand, cov: Floats, rtol: float, value: Floats, error: 
         mean, off = integrate(f, q, rtol)
         mean[zero], off[zero] = at_zero, 0.0
         value[zero], value[:, zero] = at_zero * mean, at_zero * mean[:, None]
-        error[zero], error[:, zero] = abs(at_zero) * off, abs(at_zero) * off[:, None]
+        if error is not None:
+            error[zero], error[:, zero] = abs(at_zero) * off, abs(at_zero) * off[:, None]
 
 
 # ----------------------------------------------------------------------------------------------- series
@@ -147,7 +156,6 @@ def _series(f: Integrand, cov: Floats, rtol: float, value: Floats, error: Floats
     """Mehler's series with as many terms as its ladder allows while it gets on; the pairs a < b that it leaves."""
     q = np.diagonal(cov)
     sds, where = np.unique(np.sqrt(q), return_inverse=True)
-    error.fill(np.inf)
     rules, target = accuracy(rtol), max(rtol, 64 * EPS)
     for count, more in zip(rules.ladder, (*rules.ladder[1:], 0), strict=True):
         s = mehler.coefficients(f, sds, count, rules)
@@ -203,13 +211,15 @@ def _one_by_one(
 
 def _by_strips(pairwise: Callable[..., Expectation], cov: Floats, rtol: float, value: Floats, error: Floats) -> None:
     """Everything as `gaussian` does it, some rows at a time."""
+    from mcverify.expectations import tiles_cpu
+
     q = np.diagonal(cov)
     rows = max(1, _PAIRS // len(q))
 
     def strip(start: int) -> None:
         cut, rest = slice(start, min(start + rows, len(q))), slice(start, None)
         value[cut, rest], error[cut, rest] = pairwise(q[cut, None], cov[cut, rest], q[rest], rtol=rtol)
-        _mirror(value, cut)
-        _mirror(error, cut)
+        tiles_cpu.mirror(value, cut.start, cut.stop)
+        tiles_cpu.mirror(error, cut.start, cut.stop)
 
     threads.each(strip, range(0, len(q), rows))

@@ -19,6 +19,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from mcverify import threads
 from mcverify.expectations.integrand import EPS, Integrand
 from mcverify.expectations.pairs import Pairs
 from mcverify.expectations.quadrature import DISTRUST, Accuracy, cut_off, doublings, half_line
@@ -108,19 +109,24 @@ def coefficients(f: Integrand, sds: Floats, count: int, rules: Accuracy) -> Spec
     matrices, vectors = np.empty((2, count // 2, sds.size)), np.empty((4, sds.size))
     out = Spectrum(*matrices, *vectors)
     levels = doublings(sds, f.scale)
-    for level in np.unique(levels):
+    blocks: list[tuple[int, NDArray[np.intp]]] = []
+    for level in map(int, np.unique(levels)):
         group = np.flatnonzero(levels == level)
-        step = max(1, _BLOCK // (rules.fine * (int(level) + 2 * int(rules.reach))))
-        for start in range(0, group.size, step):
-            rows = group[start : start + step]
-            even, odd, power = _project(f, sds[rows], count, int(level), rules.fine, rules.reach)
-            even_, odd_, power_ = _project(f, sds[rows], count, int(level), rules.coarse, rules.reach)
-            out.even[:, rows], out.odd[:, rows], out.power[rows] = even, odd, power
-            found = (even * even).sum(axis=0) + (odd * odd).sum(axis=0)
-            out.tail[rows] = np.maximum(power - found, 0.0) + np.abs(power - power_) + 8 * EPS * power
-            away = ((even - even_) ** 2).sum(axis=0) + ((odd - odd_) ** 2).sum(axis=0)
-            out.error[rows] = DISTRUST * np.sqrt(away)
-            out.lost[rows] = cut_off(f, sds[rows], rules.reach)
+        step = max(1, _BLOCK // (rules.fine * (level + 2 * int(rules.reach))))
+        blocks += [(level, group[start : start + step]) for start in range(0, group.size, step)]
+
+    def block(which: tuple[int, NDArray[np.intp]]) -> None:
+        level, rows = which
+        even, odd, power = _project(f, sds[rows], count, level, rules.fine, rules.reach)
+        even_, odd_, power_ = _project(f, sds[rows], count, level, rules.coarse, rules.reach)
+        out.even[:, rows], out.odd[:, rows], out.power[rows] = even, odd, power
+        found = (even * even).sum(axis=0) + (odd * odd).sum(axis=0)
+        out.tail[rows] = np.maximum(power - found, 0.0) + np.abs(power - power_) + 8 * EPS * power
+        away = ((even - even_) ** 2).sum(axis=0) + ((odd - odd_) ** 2).sum(axis=0)
+        out.error[rows] = DISTRUST * np.sqrt(away)
+        out.lost[rows] = cut_off(f, sds[rows], rules.reach)
+
+    threads.each(block, blocks)
     return out
 
 

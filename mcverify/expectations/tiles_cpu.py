@@ -197,3 +197,13 @@ def mehler(
             here[j] = total[j] + cos[j] * sin[j] if better else here[j]
             wrong[j] = left[j] if better else wrong[j]
     return beyond
+
+
+@njit(**_COMPILED)
+def mirror(out: Array, start: int, stop: int) -> None:
+    """What rows start … stop − 1 hold above the diagonal, put below it."""
+    for column in range(start, len(out), 16):
+        for row in range(start, stop, 16):
+            for j in range(column, min(column + 16, len(out))):
+                for i in range(row, min(row + 16, stop, j)):
+                    out[j, i] = out[i, j]

@@ -41,7 +41,7 @@ class Activation(Layer):
         the expectation is linear in S, so that averaging over the random Ĝ changes nothing: the diagonal
         of positively homogeneous φ, and all of a linear one."""
         self._needs_gaussian(state)
-        cov = matrix.covariance(self.phi, state.cov).value
+        cov = matrix.values(self.phi, "covariance", state.cov)
         dies = self.phi.slopes is not None and 0.0 in self.phi.slopes
         return replace(
             state, cov=cov, law="unknown", fixed=False, exact=state.exact & self._exact(state),
@@ -53,7 +53,7 @@ class Activation(Layer):
         the diagonal for positively homogeneous φ with independent Gaussian weights (Hanin 2018) wherever no
         layer below can die: at h = 0 the sign of a unit is not a coin. There what is zero stays so, too."""
         self._needs_gaussian(state)
-        factor = matrix.derivative_covariance(self.phi, state.cov).value
+        factor = matrix.values(self.phi, "derivative", state.cov)
         linear = np.full(grad.exact.shape, self._is_linear)
         coin = self.phi.slopes is not None and state.law == "gaussian" and not state.may_vanish
         homogeneous = (np.eye(len(state.cov), dtype=bool) | (grad.cov == 0)) & coin
