@@ -47,20 +47,21 @@ def derivative_covariance(act: str | Activation, cov: Floats, *, rtol: float = 1
 
 
 def values(act: str | Activation, which: Which, cov: Floats, *, rtol: float = 1e-12) -> Floats:
-    """The values of one of these alone, which takes less time and memory."""
+    """The values of one of these alone, which takes less time and memory; of a stack of matrices, too."""
     return _expect(activation(act), which, cov, rtol, errors=False)[0]
 
 
 def _expect(act: Activation, which: Which, cov: Floats, rtol: float, errors: bool = True) -> tuple[Floats, Floats]:
-    q = variances("q", np.diagonal(cov))
-    if len(q) <= SMALL:
-        value, error = map(np.array, _pairwise(act, which)(q[:, None], cov, q[None, :], rtol=rtol))
+    q = variances("q", np.diagonal(cov, axis1=-2, axis2=-1))
+    if cov.ndim > 2 or len(cov) <= SMALL:
+        value, error = map(np.array, _pairwise(act, which)(q[..., :, None], cov, q[..., None, :], rtol=rtol))
     else:
         value, error = large(act, which, cov, rtol, errors=errors)
     single = gaussian.second_moment if which == "covariance" else gaussian.derivative_second_moment
+    diagonal = np.arange(q.shape[-1])
     for out, own in zip((value, error), single(act, q, rtol=rtol), strict=True):
         if out.size:
-            np.fill_diagonal(out, own)
+            out[..., diagonal, diagonal] = own
     return value, error
 
 
@@ -157,6 +158,10 @@ def _series(f: Integrand, cov: Floats, rtol: float, value: Floats, error: Floats
     q = np.diagonal(cov)
     sds, where = np.unique(np.sqrt(q), return_inverse=True)
     rules, target = accuracy(rtol), max(rtol, 64 * EPS)
+    # Coefficients belong to columns and cost little here, further sums over all pairs much: first a few more terms, and
+    # better rules, than single pairs take.
+    ladder = (rules.ladder[0] * 4 // 3, *rules.ladder[1:])
+    rules = rules._replace(fine=rules.fine + 4, coarse=rules.coarse + 4, ladder=ladder)
     for count, more in zip(rules.ladder, (*rules.ladder[1:], 0), strict=True):
         s = mehler.coefficients(f, sds, count, rules)
         norm = np.sqrt(s.power)[where]
@@ -168,7 +173,7 @@ def _series(f: Integrand, cov: Floats, rtol: float, value: Floats, error: Floats
 
         if not more or not any(promising(a, b) for a, b in _open_pairs(error, norm, target)):
             break
-    a, b = np.concatenate(list(_open_pairs(error, norm, target)), axis=1)
+    a, b = np.concatenate([np.empty((2, 0), np.intp), *_open_pairs(error, norm, target)], axis=1)
     return a, b
 
 
@@ -188,8 +193,12 @@ def _sum_of(s: mehler.Spectrum, where: Where, cov: Floats, count: int, target: f
 
 def _open_pairs(error: Floats, norm: Floats, target: float) -> Iterator[NDArray[np.intp]]:
     """(2, n): a < b of pairs whose error is above the target, some rows at a time."""
+    from mcverify.expectations import tiles_cpu
+
     for start in range(0, len(error), _TILE):
-        rows = slice(start, start + _TILE)
+        rows = slice(start, min(start + _TILE, len(error)))
+        if not tiles_cpu.how_many_open(error, norm, target, rows.start, rows.stop):
+            continue
         found = np.stack(np.nonzero(~(error[rows, start:] <= target * norm[rows, None] * norm[start:])))
         yield found[:, found[0] < found[1]] + start
 

@@ -27,6 +27,8 @@ from mcverify.expectations.quadrature import DISTRUST, Accuracy, cut_off, doubli
 Floats: TypeAlias = NDArray[np.float64]
 
 _BLOCK = 1 << 16
+_ONE_CORE = 1 << 20
+"""Twice the multiplications in a matrix product that BLAS does on one core: the others are busy with other blocks."""
 
 
 class Spectrum(NamedTuple):
@@ -112,7 +114,8 @@ def coefficients(f: Integrand, sds: Floats, count: int, rules: Accuracy) -> Spec
     blocks: list[tuple[int, NDArray[np.intp]]] = []
     for level in map(int, np.unique(levels)):
         group = np.flatnonzero(levels == level)
-        step = max(1, _BLOCK // (rules.fine * (level + 2 * int(rules.reach))))
+        nodes = rules.fine * (level + 2 * int(rules.reach))
+        step = max(1, min(_BLOCK // nodes, _ONE_CORE // (count * nodes)))
         blocks += [(level, group[start : start + step]) for start in range(0, group.size, step)]
 
     def block(which: tuple[int, NDArray[np.intp]]) -> None:

@@ -207,3 +207,14 @@ def mirror(out: Array, start: int, stop: int) -> None:
             for j in range(column, min(column + 16, len(out))):
                 for i in range(row, min(row + 16, stop, j)):
                     out[j, i] = out[i, j]
+
+
+@njit(**_COMPILED)
+def how_many_open(error: Array, norm: Array, target: float, start: int, stop: int) -> int:
+    """Pairs above the diagonal, of these rows, whose error is above the target."""
+    found = 0
+    for a in range(start, stop):
+        row, allowed = error[a], target * norm[a]
+        for b in range(a + 1, len(row)):
+            found += not (row[b] <= allowed * norm[b])
+    return found

@@ -56,7 +56,7 @@ class Activation(Layer):
         factor = matrix.values(self.phi, "derivative", state.cov)
         linear = np.full(grad.exact.shape, self._is_linear)
         coin = self.phi.slopes is not None and state.law == "gaussian" and not state.may_vanish
-        homogeneous = (np.eye(len(state.cov), dtype=bool) | (grad.cov == 0)) & coin
+        homogeneous = (np.eye(grad.cov.shape[-1], dtype=bool) | (grad.cov == 0)) & coin
         return replace(
             grad, cov=grad.cov * factor, exact=grad.exact & (linear | homogeneous),
             independent=grad.independent and self._is_linear,

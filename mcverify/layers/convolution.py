@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcverify.errors import InputError, nearest
+from mcverify.expectations.matrix import SMALL
 from mcverify.kernels.patches import fold, neighbours, patches
-from mcverify.layers.layer import Grad, Law, Layer, Signal, State
+from mcverify.layers.layer import BoolArray, Grad, Law, Layer, Signal, State
 from mcverify.random_map.engine import Engine, Map
 from mcverify.streams import Site
 from mcverify.validate import count, variance
@@ -93,12 +94,11 @@ class Convolution(Layer):
         eq. 3, with σ_b² outside A): an affine map, exact wherever S is under every tap.
 
         Beyond a border of zeros there is nothing to add: A ⋆ still divides by all taps."""
-        cov = self.sigma_w2 * self.mean_met(state.cov, 2) + self.sigma_b2
-        missing = self.mean_met((~state.exact).astype(np.float64), 2) > 0
+        cov, exact = self._above(state.cov), self._exact_above(state.exact)
         law: Law = "gaussian" if self.weights == "gaussian" else "symmetric"
         from_input = state.law == "input"
         return replace(
-            state, cov=cov, exact=~missing, law=law, fixed=from_input,
+            state, cov=cov, exact=exact, law=law, fixed=from_input,
             may_vanish=state.may_vanish and self.sigma_b2 == 0,
             heuristic=state.heuristic or (from_input and law == "symmetric"),
         )  # fmt: skip
@@ -108,15 +108,20 @@ class Convolution(Layer):
 
         Where φ′ made δ depend on W, one unit's δ at two positions meets two taps, whose weights are then no longer
         uncorrelated: exact only where such δ have no covariance."""
-        missing = self._folded((~grad.exact).astype(np.float64)) > 0
+        folded = self._folded_local if grad.local else self._folded
+        missing = folded((~grad.exact).astype(np.float64)) > 0
         if not grad.independent and grad.exact.any():
             missing |= self._pairs_of_taps((grad.cov != 0) | ~grad.exact)
-        return replace(grad, cov=self.sigma_w2 * self._folded(grad.cov), exact=~missing, exchangeable=True)
+        return replace(grad, cov=self.sigma_w2 * folded(grad.cov), exact=~missing, exchangeable=True)
 
     def _pairs_of_taps(self, among: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Whether any pair of different columns (p − β, p′ − β′) is among those given, (column, column)."""
+        """Whether any pair of different columns (p − β, p′ − β′) is among those given, (column, column).
+
+        Local ones have none at different positions, so that only taps β = β′ meet them."""
         seen = neighbours(self.size, self.kernel, self.padding)
-        found = among & ~np.eye(len(among), dtype=bool)
+        found = among & ~np.eye(among.shape[-1], dtype=bool)
+        if among.ndim == 3:
+            return self._folded_local(found.astype(np.float64)) > 0
         for axis in (0, 1):
             grid = np.moveaxis(found, axis, -1).reshape(len(found), -1, len(seen))
             out = np.zeros_like(grid)
@@ -151,6 +156,32 @@ class Convolution(Layer):
             to = there[own]
             total[:, to[:, None], :, to] += grid[:, own[:, None], :, own]
         return (total / seen.shape[1]).reshape(cov.shape)
+
+    def _folded_local(self, cov: FloatArray) -> FloatArray:
+        """`_folded` of what is at equal positions alone, (position, input, input)."""
+        seen = neighbours(self.size, self.kernel, self.padding)
+        total = np.zeros_like(cov)
+        for there in seen.T:
+            own = np.flatnonzero(there >= 0)
+            total[there[own]] += cov[own]
+        return total / seen.shape[1]
+
+    def _above(self, cov: FloatArray) -> FloatArray:
+        """σ_w² A ⋆ cov + σ_b²: the same sums compiled, where there are many."""
+        if len(cov) <= SMALL:
+            return self.sigma_w2 * self.mean_met(cov, 2) + self.sigma_b2
+        from mcverify.layers import taps_cpu
+
+        return taps_cpu.mean(cov, self.size, self.kernel, self.padding, self.sigma_w2, self.sigma_b2)
+
+    def _exact_above(self, exact: BoolArray) -> BoolArray:
+        """Whether all entries under the taps are exact; the entry itself is always among them."""
+        if exact.all():
+            return exact
+        diagonal = np.diagonal(exact)
+        if np.count_nonzero(exact) == np.count_nonzero(diagonal):
+            return np.diag(self.mean_met((~diagonal).astype(np.float64)) == 0)
+        return self.mean_met((~exact).astype(np.float64), 2) == 0
 
     def _by_position(self, values: FloatArray, axes: int) -> FloatArray:
         """(…, input, position) or (…, input, position, input, position)."""

@@ -44,10 +44,10 @@ class GlobalAveragePool(Layer):
         return replace(state, cov=cov, exact=exact)
 
     def pull_back(self, state: State, grad: Grad) -> Grad:
-        """Every position sees δ/positions, all the same one."""
+        """Every position sees δ/positions, all the same one: a local moment of the one column becomes a whole one."""
         everywhere = np.ones((self._positions, self._positions))
-        cov = np.kron(grad.cov, everywhere / self._positions**2)
-        return replace(grad, cov=np.asarray(cov, np.float64), exact=np.kron(grad.exact, everywhere) > 0)
+        cov = np.kron(grad.cov[0], everywhere / self._positions**2)
+        return replace(grad, cov=np.asarray(cov, np.float64), exact=np.kron(grad.exact[0], everywhere) > 0)
 
     def forward(self, engine: Engine, x: Signal, site: Site) -> tuple[Signal, Any]:
         return self._mean(x), None
