@@ -108,7 +108,8 @@ def homogeneous(tile: Array, rows: Array, columns: Array, numbers: Any, value: A
                 size, second = 1.0, -second
             else:
                 size = sd_a * sd[j]
-                first, second = _arc_cosine_1(complement, sin[j], -cos[j]), _arc_cosine_1(angle, sin[j], cos[j])
+                first = _arc_cosine_1(complement, sin[j], -cos[j])
+                second = _arc_cosine_1(angle, sin[j], cos[j]) if opposite != 0.0 else 0.0
             first, second = size * same * first, -2.0 * size * opposite * second
             here[j] = first + second
             wrong[j] = _ROUNDING * (abs(first) + abs(second))

@@ -29,7 +29,8 @@ def predict(net: Network, x: ArrayLike, *, cotangent: str | ArrayLike = "indepen
     between all of them (NaN at layers of another grid), and gram (layer, input, input_2) is the mean of q over equal
     ones. Where q and c of all layers would take more than a gigabyte, only q_local and c_local (layer, input, input_2,
     *positions) are there, between inputs at equal positions, and the attribute `left_out` says so; one layer's
-    covariance must fit still, in up to 4 GB (some 10,000 inputs × positions). NAME_mark says of each entry whether it is "exact" at every finite width, "first order" in 1/width (the error is O(1/width²)), or
+    covariance must fit still, in up to 4 GB (some 10,000 inputs × positions). NAME_mark says of each entry whether it
+    is "exact" at every finite width, "first order" in 1/width (the error is O(1/width²)), or
     a "limit" (O(1/width)); all that is not exact is "heuristic" under non-Gaussian weights, whose first map's
     output is Gaussian only as n_0 grows and no entry of x dominates. Source: Poole et al. 2016; Schoenholz et al. 2017.
     Raises InputError for unusable inputs, Unpredictable where theory has no answer.

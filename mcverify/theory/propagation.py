@@ -82,8 +82,8 @@ class Prediction:
 def propagate(net: Network, x: FloatArray, cotangent: str | FloatArray = "independent") -> Prediction:
     """States upwards and gradient moments downwards, read at every map.
 
-    Where results.holds_pairs says that the covariances of all layers are too large, none is kept beyond its layer.
-    Raises Unpredictable where a layer cannot treat the state it meets, InputError where not even one covariance fits."""
+    Where results.holds_pairs says that the covariances of all layers are too large, none outlives its
+    layer. Raises Unpredictable where a layer cannot treat the state it meets, InputError where not even one covariance fits."""
     columns = np.array([len(x) * p for p in net.positions])
     _fits_in_memory(int(columns.max()))
     kept = results.holds_pairs(len(net.maps), int(columns.max()))
@@ -130,7 +130,7 @@ def _fits_in_memory(columns: int) -> None:
     needed = 8 * 5 * columns**2
     if needed > 4e9:
         allowed = (
-            f"one covariance between all (inputs × positions) takes {needed / 1e9:.0f} GB with its working memory: give "
+            f"one covariance between all (inputs × positions) takes {needed / 1e9:.0f} GB to work with: give "
             "fewer inputs or a smaller grid, or ask predict_stationary for translation-invariant inputs"
         )
         raise InputError("x", f"{columns} columns", allowed)
