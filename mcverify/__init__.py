@@ -26,6 +26,7 @@ _WHERE = {
     "critical_sigma_w2": "mcverify.theory.phase",
     "load": "mcverify.network_file",
     "predict": "mcverify.theory.predict",
+    "predict_stationary": "mcverify.theory.stationary",
     "simulate": "mcverify.simulation.simulate",
     "verify": "mcverify.verification",
     "check": "mcverify.checking",
@@ -55,6 +56,7 @@ __all__ = [
     "mlp",
     "phase",
     "predict",
+    "predict_stationary",
     "simulate",
     "verify",
 ]
@@ -75,6 +77,7 @@ if TYPE_CHECKING:
     from mcverify.simulation.simulate import simulate
     from mcverify.theory.phase import critical_sigma_w2, phase
     from mcverify.theory.predict import predict
+    from mcverify.theory.stationary import predict_stationary
     from mcverify.verification import verify
 
 

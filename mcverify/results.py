@@ -27,6 +27,8 @@ DIMS: dict[str, tuple[str, ...]] = {
     "c": ("layer", "input", "input_2"),
     "q_local": ("layer", "input", "input_2"),
     "c_local": ("layer", "input", "input_2"),
+    "q_displaced": ("layer", "input", "input_2"),
+    "c_displaced": ("layer", "input", "input_2"),
     "chi": ("layer", "input"),
     "length": ("layer", "input"),
     "length_var": ("layer", "input"),
@@ -74,7 +76,7 @@ def left_out(layers: int, columns: int) -> dict[str, str]:
 
 # What holds every position of an input beside it, and how the axes of a grid are called.
 _BY_COLUMN = ("q", "metric", "c")
-_BY_POSITION = ("q_local", "c_local")
+_BY_POSITION = ("q_local", "c_local", "q_displaced", "c_displaced")
 _AXES = {0: (), 1: ("position",), 2: ("row", "column")}
 
 
@@ -96,7 +98,8 @@ def dataset(
             dims = ("layer", "input", *axes, "input_2", *(f"{axis}_2" for axis in axes))
             values = values.reshape(*values.shape[:-2], *(-1, *grid), *(values.shape[-1] // math.prod(grid), *grid))
         if base in _BY_POSITION:
-            dims = (*dims, *_AXES[len(grid)])
+            ending = "_displacement" if base.endswith("displaced") else ""
+            dims = (*dims, *(f"{axis}{ending}" for axis in _AXES[len(grid)]))
             values = np.moveaxis(values, -3, -1)
             values = values.reshape(*values.shape[:-1], *grid)
         data[name] = (dims if values.ndim == len(dims) else ("replicate", *dims), values)

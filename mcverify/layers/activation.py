@@ -40,7 +40,7 @@ class Activation(Layer):
         Exact where S is the whole law: at the first map, whose Ĝ is not random, and afterwards wherever
         the expectation is linear in S, so that averaging over the random Ĝ changes nothing: the diagonal
         of positively homogeneous φ, and all of a linear one."""
-        self._needs_gaussian(state)
+        self.needs_gaussian(state)
         cov = matrix.values(self.phi, "covariance", state.cov)
         dies = self.phi.slopes is not None and 0.0 in self.phi.slopes
         return replace(
@@ -52,7 +52,7 @@ class Activation(Layer):
         """Elementwise E φ′(u_a) φ′(u_b) (Schoenholz et al. 2017, eq. 10): a limit, but for linear φ, and on
         the diagonal for positively homogeneous φ with independent Gaussian weights (Hanin 2018) wherever no
         layer below can die: at h = 0 the sign of a unit is not a coin. There what is zero stays so, too."""
-        self._needs_gaussian(state)
+        self.needs_gaussian(state)
         factor = matrix.values(self.phi, "derivative", state.cov)
         linear = np.full(grad.exact.shape, self._is_linear)
         coin = self.phi.slopes is not None and state.law == "gaussian" and not state.may_vanish
@@ -71,7 +71,8 @@ class Activation(Layer):
             return np.ones(state.cov.shape, bool)
         return np.eye(len(state.cov), dtype=bool) & (self.phi.slopes is not None) | self._is_linear
 
-    def _needs_gaussian(self, state: State) -> None:
+    def needs_gaussian(self, state: State) -> None:
+        """Raises Unpredictable for a state whose law is not Gaussian, at least in the limit."""
         if state.law not in ("gaussian", "symmetric"):
             what = _NOT_GAUSSIAN[state.law]
             raise Unpredictable(

@@ -83,7 +83,8 @@ def propagate(net: Network, x: FloatArray, cotangent: str | FloatArray = "indepe
     """States upwards and gradient moments downwards, read at every map.
 
     Where results.holds_pairs says that the covariances of all layers are too large, none outlives its
-    layer. Raises Unpredictable where a layer cannot treat the state it meets, InputError where not even one covariance fits."""
+    layer. Raises Unpredictable where a layer cannot treat the state it meets, InputError where not even one
+    covariance fits."""
     columns = np.array([len(x) * p for p in net.positions])
     _fits_in_memory(int(columns.max()))
     kept = results.holds_pairs(len(net.maps), int(columns.max()))
@@ -110,7 +111,7 @@ def propagate(net: Network, x: FloatArray, cotangent: str | FloatArray = "indepe
         length=np.stack([s.q.mean(axis=0) for s in out]),
         length_exact=np.stack([np.diagonal(s.exact, axis1=1, axis2=2).all(axis=0) for s in out]),
         chi=np.stack([_chi(*gain).mean(axis=0) for gain in gains]),
-        chi_exact=np.stack([np.full(len(x), _chi_is_exact(state, phi)) for state, _, phi in gains]),
+        chi_exact=np.stack([np.full(len(x), chi_is_exact(state, phi)) for state, _, phi in gains]),
         grad_gram=np.stack([cov.sum(axis=0) for cov, _ in met]),
         grad_exact=np.stack([exact.all(axis=0) for _, exact in met]),
         heuristic=states.local[-1].heuristic,
@@ -157,7 +158,7 @@ def _chi(state: State, gain: float, phi: Activation | None) -> FloatArray:
     return gain * np.asarray(gaussian.derivative_second_moment(phi, state.q).value)
 
 
-def _chi_is_exact(state: State, phi: Activation | None) -> bool:
+def chi_is_exact(state: State, phi: Activation | None) -> bool:
     """Whether E σ_w² φ′(h)² is exact: at the first map, and where φ′² is a coin that does not depend on q."""
     if phi is None:
         return True

@@ -1,0 +1,219 @@
+"""Large grids: local moments against whole ones, states found again, what is left out; and the stationary form."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import mcverify as mv
+from mcverify import results
+from mcverify.inputs import with_gram
+from mcverify.layers import chain, taps_cpu
+from mcverify.layers.flatten import Flatten
+from mcverify.layers.layer import Grad, State
+from mcverify.layers.pooling import GlobalAveragePool
+from mcverify.theory.propagation import local_moments, propagate
+
+# -------------------------------------------------------------------------------- local and whole moments
+
+
+def images(inputs: int, channels: int, *grid: int) -> np.ndarray:
+    return np.random.default_rng(3).standard_normal((inputs, channels, *grid))
+
+
+def columns_of(x: np.ndarray) -> np.ndarray:
+    return np.moveaxis(x, 1, -1)
+
+
+def layers_of(phi: str, padding: str, keep: float = 1.0, sigma_b2: float = 0.1) -> list:
+    conv = [mv.Convolution((3, 4), a, 5, (3, 2), 1.7, sigma_b2, padding=padding) for a in (2, 5, 5)]
+    return [layer for c in conv for layer in (c, mv.Activation(phi), *[mv.Dropout(keep)] * (keep < 1))][: -(keep < 1) or None]
+
+
+def brute_pull_back(layers, states, cov):
+    """Whole gradient moments, from the first layer's input up: by the layers' own whole form, from a whole seed."""
+    grads = [Grad(cov, np.ones(cov.shape, bool))]
+    for layer, state in zip(reversed(layers), reversed(states[:-1]), strict=True):
+        grads.append(layer.pull_back(state, grads[-1]))
+    return grads[::-1]
+
+
+@pytest.mark.parametrize("padding", ["circular", "zeros"])
+@pytest.mark.parametrize(("phi", "keep", "sigma_b2"), [
+    ("tanh", 1.0, 0.1), ("relu", 1.0, 0.1), ("relu", 1.0, 0.0), ("linear", 1.0, 0.0), ("leaky_relu(0.1)", 0.7, 0.1),
+])  # fmt: skip
+def test_local_gradients_are_the_whole_ones(phi, keep, sigma_b2, padding):
+    """Between different positions a whole moment stays 0, and the local one is the rest of it, marks included."""
+    net = mv.Network(layers_of(phi, padding, keep, sigma_b2))
+    x = columns_of(images(2, 2, 3, 4))
+    states = chain.propagate(net.layers, State.of_inputs(x))
+    for cotangent, between in (("independent", np.eye(2)), ("shared", np.ones((2, 2)))):
+        whole = brute_pull_back(net.layers[: net.end], states[: net.end + 1], np.kron(between, np.eye(12) / 12))
+        p = propagate(net, x, cotangent)
+        apart = ~np.kron(np.ones((2, 2), bool), np.eye(12, dtype=bool))
+        for l, i in enumerate(net.maps):
+            assert not whole[i + 1].cov[apart].any()
+            cov, exact = local_moments(whole[i + 1], 12)
+            np.testing.assert_allclose(p.grad_gram[l], cov.sum(axis=0), rtol=1e-13)
+            np.testing.assert_array_equal(p.grad_exact[l], exact.all(axis=0))
+
+
+@pytest.mark.parametrize("padding", ["circular", "zeros"])
+@pytest.mark.parametrize(("size", "kernel"), [((5, 4), (3, 3)), ((4, 3), (2, 3)), ((9,), (4,)), ((3,), (1,))])
+def test_compiled_mean_over_taps_is_the_plain_one(size, kernel, padding):
+    layer = mv.Convolution(size, 1, 1, kernel, 1.7, 0.3, padding=padding)
+    x = np.random.default_rng(1).standard_normal((3 * int(np.prod(size)), 4))
+    cov = x @ x.T
+    got = taps_cpu.mean(cov, layer.size, layer.kernel, padding, 1.7, 0.3)
+    np.testing.assert_array_equal(got, 1.7 * layer.mean_met(cov, 2) + 0.3)
+
+
+# ------------------------------------------------------------------------------------ without all pairs
+
+HEADS = {
+    "none": [], "flatten": [Flatten((3, 4)), mv.Dense(60, 4)],
+    "average": [GlobalAveragePool((3, 4)), mv.Dense(5, 4)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("phi", ["tanh", "relu"])
+def test_states_found_again_change_nothing(phi, head, monkeypatch):
+    net = mv.Network([*layers_of(phi, "zeros"), *HEADS[head]])
+    x = columns_of(images(2, 2, 3, 4))
+    given = np.random.default_rng(4).standard_normal((2, *net.shapes[net.end]))
+    cotangents = ["independent", "shared", *([] if head == "flatten" else [given])]
+    kept = [propagate(net, x, c) for c in cotangents]
+    monkeypatch.setattr(results, "holds_pairs", lambda layers, columns: False)
+    for cotangent, p in zip(cotangents, kept, strict=True):
+        other = propagate(net, x, cotangent)
+        assert not other.covs
+        for name in ("gram", "length", "chi", "grad_gram", "grad_exact", "length_exact", "chi_exact", "correlations"):
+            np.testing.assert_array_equal(getattr(p, name), getattr(other, name))
+
+
+def test_predict_and_simulate_leave_out_the_same(monkeypatch):
+    net, x = mv.cnn((2, 3, 4), [6, 6], "tanh", 1.5, 0.1, readout=3), images(2, 2, 3, 4)
+    whole, measured_whole = mv.predict(net, x), mv.simulate(net, x, samples=400)
+    monkeypatch.setattr(results, "holds_pairs", lambda layers, columns: False)
+    p, m = mv.predict(net, x), mv.simulate(net, x, samples=400)
+    assert "left_out" not in whole.attrs
+    assert "24 columns" in p.attrs["left_out"] == m.attrs["left_out"]
+    assert {v.removesuffix("_mark") for v in p} == {v.removesuffix("_se") for v in m}
+    assert p.q_local.dims == m.c_local.dims == ("layer", "input", "input_2", "row", "column")
+    for wide, narrow, names in ((whole, p, ("q", "c", "q_mark", "c_mark")), (measured_whole, m, ("q", "q_se", "c", "c_se"))):
+        for name in names:
+            local = name.replace("q", "q_local", 1).replace("c", "c_local", 1) if name[0] in "qc" else name
+            a = wide[name].values
+            for (r, s), _ in np.ndenumerate(np.empty((3, 4))):
+                here, other = a[:, :, r, s, :, r, s], narrow[local].values[..., r, s]
+                if here.dtype.kind == "f":
+                    np.testing.assert_allclose(here, other, rtol=1e-5, atol=1e-7)  # float32 sums, grouped otherwise
+                else:
+                    np.testing.assert_array_equal(here, other)
+
+
+def test_what_does_not_fit_is_refused_in_a_line():
+    net = mv.cnn((1, 128, 128), [2], "relu", 2.0)
+    with pytest.raises(mv.InputError, match=r"16384 columns.*GB.*predict_stationary") as caught:
+        mv.predict(net, np.ones((1, 1, 128, 128)))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_grid_of_many_columns_is_predicted_as_its_parts():
+    """200 columns go by compiled sums; 100 of them alone do not."""
+    net, x = mv.cnn((3, 10, 10), [4] * 4, "tanh", 1.5, 0.1), images(2, 3, 10, 10)
+    both, one = mv.predict(net, x), mv.predict(net, x[:1])
+    assert "q" in both
+    np.testing.assert_allclose(both.q.values[:, 0, :, :, 0], one.q.values[:, 0, :, :, 0], rtol=3e-12, atol=3e-12)
+    np.testing.assert_allclose(both.grad_norm2[:, 0], one.grad_norm2[:, 0], rtol=1e-11)
+    np.testing.assert_array_equal(both.q_mark.values[:, 0, :, :, 0], one.q_mark.values[:, 0, :, :, 0])
+
+
+# ------------------------------------------------------------------------------------- the stationary form
+
+
+def invariant(inputs: int, *grid: int) -> tuple[np.ndarray, np.ndarray]:
+    """A translation-invariant covariance (input, input, *displacement), and images that have it exactly."""
+    z = np.random.default_rng(8).standard_normal((inputs, *grid))
+    z[1] += 0.7 * z[0]
+    f = np.fft.fftn(z, axes=range(1, z.ndim))
+    cov = np.fft.ifftn(f.conj()[:, None] * f[None], axes=range(2, z.ndim + 1)).real / np.prod(grid)
+    cov += 0.3 * np.eye(inputs).reshape(inputs, inputs, *[1] * len(grid))  # what all positions have in common
+    places = list(np.ndindex(*grid))
+    whole = np.array([
+        [cov[(a, b, *np.subtract(s, r) % grid)] for b in range(inputs) for s in places]
+        for a in range(inputs) for r in places
+    ])  # fmt: skip
+    x = with_gram(whole, len(whole)).reshape(inputs, *grid, len(whole))
+    return cov, np.moveaxis(x, -1, 1)
+
+
+CASES = [
+    (phi, grid, head, keep, weights)
+    for phi in ("tanh", "relu", "erf", "leaky_relu(0.1)", "linear")
+    for grid in ((3, 4), (5,))
+    for head, keep, weights in ((None, 1.0, "gaussian"), ("flatten", 1.0, "gaussian"), ("average", 0.8, "uniform"))
+]
+
+
+@pytest.mark.parametrize(("phi", "grid", "head", "keep", "weights"), CASES)
+def test_stationary_form_is_the_full_propagation(phi, grid, head, keep, weights, wrong=0.0):
+    cov, x = invariant(2, *grid)
+    net = mv.cnn((x.shape[1], *grid), [4] * 4, phi, 1.6, 0.05, weights, readout=3 if head else None, pooling=head or "average")
+    if keep < 1:
+        net = mv.Network([v for layer in net.layers for v in (layer, *[mv.Dropout(keep)] * isinstance(layer, mv.Activation))])
+    if wrong:
+        cov = cov + wrong
+    for cotangent in ("independent", "shared"):
+        full, fast = mv.predict(net, x, cotangent=cotangent), mv.predict_stationary(net, cov, cotangent=cotangent)
+        for name in ("gram", "length", "chi", "grad_gram", "grad_norm2"):
+            np.testing.assert_allclose(fast[name], full[name], rtol=1e-10, atol=1e-12)
+            np.testing.assert_array_equal(fast[f"{name}_mark"], full[f"{name}_mark"])
+        origin = (0,) * len(grid)
+        for name in ("q", "c"):
+            here = full[name].values[(slice(None), slice(None), *origin)]
+            np.testing.assert_allclose(fast[f"{name}_displaced"], here, rtol=1e-10, atol=1e-12)
+            marks = full[f"{name}_mark"].values[(slice(None), slice(None), *origin)]
+            np.testing.assert_array_equal(fast[f"{name}_displaced_mark"], marks)
+
+
+def test_the_comparison_sees_a_wrong_covariance():
+    with pytest.raises(AssertionError):
+        test_stationary_form_is_the_full_propagation(*CASES[0], wrong=1e-6)
+
+
+def test_stationary_form_refuses_what_it_cannot_treat():
+    cov, _ = invariant(2, 3, 4)
+    net = mv.cnn((2, 3, 4), [4] * 2, "tanh", 1.5)
+    with pytest.raises(mv.Unpredictable, match="padding zeros"):
+        mv.predict_stationary(mv.cnn((2, 3, 4), [4], "tanh", padding="zeros"), cov)
+    with pytest.raises(mv.Unpredictable, match="positions"):
+        mv.predict_stationary(mv.mlp(2, [4], "tanh"), cov)
+    with pytest.raises(mv.Unpredictable, match="not Gaussian"):
+        mv.predict_stationary(mv.Network([*net.layers, mv.Activation("relu")]), cov)
+    for bad, match in ((cov[0], "shape"), (cov[..., :3], "shape"), (cov + np.arange(4), "cov.a, b, d"), (cov * np.nan, "finite")):
+        with pytest.raises(mv.InputError, match=match):
+            mv.predict_stationary(net, bad)
+    with pytest.raises(mv.InputError, match="cotangent"):
+        mv.predict_stationary(net, cov, cotangent="own")
+
+
+def test_stationary_form_is_fast():
+    """A hundred layers on 32 × 32: some tens of milliseconds; a second leaves room for a busy machine."""
+    z = np.random.default_rng(0).standard_normal((2, 32, 32))
+    f = np.fft.fft2(z)
+    cov = np.fft.ifft2(f.conj()[:, None] * f[None]).real / 1024
+    for phi in ("relu", "erf", "tanh"):
+        net = mv.cnn((3, 32, 32), [8] * 100, phi, 1.5, 0.05)
+        mv.predict_stationary(replace_layers(net, 2), cov)
+        started = time.process_time()
+        mv.predict_stationary(net, cov)
+        assert time.process_time() - started < 5.0
+
+
+def replace_layers(net: mv.Network, count: int) -> mv.Network:
+    return mv.Network(net.layers[:count])
