@@ -70,7 +70,7 @@ def _checked(net: Network, given: ArrayLike) -> State:
         raise InputError("cov", cov.shape, f"must have the shape (input, input, {', '.join(map(str, size))})")
     axes = tuple(range(2, cov.ndim))
     backwards = np.roll(np.flip(cov, axes), 1, axes).swapaxes(0, 1)
-    if not np.allclose(cov, backwards, rtol=1e-9, atol=1e-12 * np.abs(cov).max(initial=0.0)):
+    if not np.isfinite(cov).all() or not np.allclose(cov, backwards, rtol=1e-9, atol=1e-12 * np.abs(cov).max()):
         raise InputError("cov", "an array", "must be finite, with cov[a, b, d] = cov[b, a, −d]")
     flat = cov.reshape(*cov.shape[:2], -1)
     return State(flat, "input", True, np.ones(flat.shape, bool))
