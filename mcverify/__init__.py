@@ -29,6 +29,7 @@ _WHERE = {
     "border_critical_sigma_w2": "mcverify.theory.border",
     "load": "mcverify.network_file",
     "predict": "mcverify.theory.predict",
+    "predict_stationary": "mcverify.theory.stationary",
     "simulate": "mcverify.simulation.simulate",
     "verify": "mcverify.verification",
     "check": "mcverify.checking",
@@ -60,6 +61,7 @@ __all__ = [
     "mlp",
     "phase",
     "predict",
+    "predict_stationary",
     "simulate",
     "spatial_modes",
     "verify",
@@ -83,6 +85,7 @@ if TYPE_CHECKING:
     from mcverify.theory.phase import critical_sigma_w2, phase
     from mcverify.theory.predict import predict
     from mcverify.theory.spatial import spatial_modes
+    from mcverify.theory.stationary import predict_stationary
     from mcverify.verification import verify
 
 

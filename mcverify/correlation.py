@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 
+_MANY = 128
+
 
 def correlation(q: FloatArray) -> FloatArray:
     """c, the shape of q (…, input, input); NaN where a variance is zero."""
@@ -17,7 +19,12 @@ def correlation(q: FloatArray) -> FloatArray:
 
 def mean_correlation(q: FloatArray) -> FloatArray:
     """The mean of c over pairs of different inputs, (…,); NaN for one input."""
-    a, b = np.triu_indices(q.shape[-1], 1)
-    if not len(a):
+    n = q.shape[-1]
+    if n == 1:
         return np.full(q.shape[:-2], np.nan)
+    if n > _MANY:  # no list of pairs: the sum over all a, b, less the n entries that are 1
+        with np.errstate(all="ignore"):
+            w = 1.0 / np.sqrt(np.diagonal(q, axis1=-2, axis2=-1))
+            return np.asarray((((q @ w[..., None])[..., 0] * w).sum(axis=-1) - n) / (n * (n - 1)))
+    a, b = np.triu_indices(n, 1)
     return np.asarray(correlation(q)[..., a, b].mean(axis=-1))

@@ -25,6 +25,10 @@ DIMS: dict[str, tuple[str, ...]] = {
     "metric": ("layer", "input", "input_2"),
     "gram": ("layer", "input", "input_2"),
     "c": ("layer", "input", "input_2"),
+    "q_local": ("layer", "input", "input_2"),
+    "c_local": ("layer", "input", "input_2"),
+    "q_displaced": ("layer", "input", "input_2"),
+    "c_displaced": ("layer", "input", "input_2"),
     "chi": ("layer", "input"),
     "length": ("layer", "input"),
     "length_var": ("layer", "input"),
@@ -51,8 +55,28 @@ def provenance(**facts: Any) -> dict[str, Any]:
     return base | {k: v if isinstance(v, int | float | str) else str(v) for k, v in facts.items()}
 
 
+def holds_pairs(layers: int, columns: int) -> bool:
+    """Whether a result holds what is between all pairs of columns, (inputs × positions): where that takes up to a
+    gigabyte, with what it is computed from. The rule of predictions and simulations alike."""
+    return pairs_bytes(layers, columns) <= 1e9
+
+
+def pairs_bytes(layers: int, columns: int) -> int:
+    """q and c with their marks, or q, the metric and the sums behind c with their moments."""
+    return 8 * 12 * layers * columns**2
+
+
+def left_out(layers: int, columns: int) -> dict[str, str]:
+    """The attribute that says what a result does not hold, if anything."""
+    if holds_pairs(layers, columns):
+        return {}
+    size = pairs_bytes(layers, columns) / 1e9
+    return {"left_out": f"what is between different positions: of {columns} columns it would take {size:.0f} GB"}
+
+
 # What holds every position of an input beside it, and how the axes of a grid are called.
 _BY_COLUMN = ("q", "metric", "c")
+_BY_POSITION = ("q_local", "c_local", "q_displaced", "c_displaced")
 _AXES = {0: (), 1: ("position",), 2: ("row", "column")}
 
 
@@ -61,7 +85,8 @@ def dataset(
 ) -> xr.Dataset:  # fmt: skip
     """A Dataset of named variables; `NAME_se` and `NAME_mark` share the dimensions of NAME, and an array
     with one more leading axis holds every replicate. Layers are numbered from 1. grid: the sizes of the positions'
-    axes: (layer, column, column) becomes (layer, input, *positions, input_2, *positions_2)."""
+    axes: (layer, column, column) becomes (layer, input, *positions, input_2, *positions_2), and what is local (layer,
+    position, input, input) becomes (layer, input, input_2, *positions)."""
     import xarray as xr
 
     data = {}
@@ -72,6 +97,11 @@ def dataset(
             axes = _AXES[len(grid)]
             dims = ("layer", "input", *axes, "input_2", *(f"{axis}_2" for axis in axes))
             values = values.reshape(*values.shape[:-2], *(-1, *grid), *(values.shape[-1] // math.prod(grid), *grid))
+        if base in _BY_POSITION:
+            ending = "_displacement" if base.endswith("displaced") else ""
+            dims = (*dims, *(f"{axis}{ending}" for axis in _AXES[len(grid)]))
+            values = np.moveaxis(values, -3, -1)
+            values = values.reshape(*values.shape[:-1], *grid)
         data[name] = (dims if values.ndim == len(dims) else ("replicate", *dims), values)
     out = xr.Dataset(data, attrs=dict(attrs))
     return out.assign_coords(layer=np.arange(1, out.sizes["layer"] + 1))

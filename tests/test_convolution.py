@@ -348,12 +348,6 @@ def test_inputs_have_channels_before_positions():
         mv.simulate(net, np.ones((1, 3, 9)))
 
 
-def test_too_large_a_covariance_is_refused_with_its_memory():
-    net = mv.cnn((1, 32, 32), [4] * 10, "relu")
-    with pytest.raises(InputError, match="GB"):
-        mv.simulate(net, np.ones((2, 1, 32, 32)))
-
-
 def test_the_cost_of_widening_counts_channels():
     net = mv.cnn((3, 8), [4, 5], "relu").scaled(3)
     assert net.widths == [12, 15]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from mcverify.activations import activation, custom_activation
 from mcverify.errors import InputError
-from mcverify.expectations import gaussian
+from mcverify.expectations import gaussian, matrix
 from mcverify.expectations.gaussian import (
     Expectation,
     covariance,
@@ -78,6 +78,23 @@ def test_table_of_known_answers(method: str) -> None:
         assert off <= got.error, row
         if not (name == "sin" and max(arguments) > 50 and method == "quadrature"):  # oscillates out of reach
             assert off <= 1e-12 * max(abs(float(row["value"])), 1e-3), row
+
+
+def test_matrices_of_known_answers() -> None:
+    """The tabulated pairs once more, each as a matrix of two columns."""
+    seen = set()
+    for row in json.loads(TABLE.read_text())["rows"]:
+        which = {"phi_phi": "covariance", "dphi_dphi": "derivative"}.get(row["quantity"])
+        if row["value"] is None or which is None:
+            continue
+        name = {"leaky_relu": "leaky_relu(0.2)", "elu": "elu(1)"}.get(row["activation"], row["activation"])
+        q_aa, q_ab, q_bb = (float(row[key]) for key in ("q_aa", "q_ab", "q_bb"))
+        value, error = matrix.large(activation(name), which, np.array([[q_aa, q_ab], [q_ab, q_bb]]))
+        assert value[0, 1] == value[1, 0]
+        off = abs(float(mp.mpf(float(value[0, 1])) - mp.mpf(row["value"])))
+        assert off <= error[0, 1] <= 1e-11 * scale(name, which, q_aa, q_bb), row
+        seen.add((name, which))
+    assert len(seen) > 15
 
 
 def test_fixed_points_of_theory() -> None:
@@ -184,6 +201,97 @@ def test_two_dimensional_against_mpmath(row: tuple[str, str, float, float, float
         got = PAIRS[which](name, q_aa, q_ab, q_bb, method=method)
         assert abs(mp.mpf(float(got.value)) - mp.mpf(truth)) <= float(got.error)
         assert float(got.error) <= 1e-11 * scale(name, which, q_aa, q_bb)
+
+
+@pytest.mark.parametrize("row", [r for r in NEAR_ONE if r[1] != "product"], ids=lambda r: f"{r[0]}-{r[1]}-{r[2]:g}")
+def test_matrices_against_mpmath(row: tuple[str, str, float, float, float, str]) -> None:
+    name, which, q_aa, q_ab, q_bb, truth = row
+    value, error = matrix.large(activation(name), which, np.array([[q_bb, q_ab], [q_ab, q_aa]]))
+    assert abs(mp.mpf(float(value[0, 1])) - mp.mpf(truth)) <= float(error[0, 1])
+    assert error[0, 1] <= 1e-11 * scale(name, which, q_aa, q_bb)
+
+
+def mp_kernel(name: str, which: str, q_aa: float, q_ab: float, q_bb: float) -> Any:
+    """ReLU's and erf's kernels as they are printed (Cho & Saul 2009; Williams 1997), in mpmath's precision."""
+    aa, ab, bb = mp.mpf(q_aa), mp.mpf(q_ab), mp.mpf(q_bb)
+    if name == "erf" and which == "covariance":
+        return 2 / mp.pi * mp.asin(2 * ab / mp.sqrt((1 + 2 * aa) * (1 + 2 * bb)))
+    if name == "erf":
+        return 4 / mp.pi / mp.sqrt((1 + 2 * aa) * (1 + 2 * bb) - 4 * ab**2)
+    root = mp.sqrt(aa * bb)
+    angle = mp.acos(max(-1, min(1, ab / root)))
+    if which == "derivative":
+        return (mp.pi - angle) / (2 * mp.pi)
+    return root * (mp.sin(angle) + (mp.pi - angle) * mp.cos(angle)) / (2 * mp.pi)
+
+
+def columns(rng: np.random.Generator, count: int, log_q: tuple[float, float]) -> np.ndarray:
+    """A covariance of columns of many variances and correlations: some nearly parallel, opposite, equal, and 0."""
+    x = rng.standard_normal((count, 6))
+    for i, apart in enumerate(10.0 ** np.arange(-15.0, 0.0)):
+        x[3 * i + 1] = (-1) ** i * (x[3 * i] + apart * x[3 * i + 1])
+    x[-4] = x[-5]
+    x /= np.linalg.norm(x, axis=1)[:, None]
+    x *= 10.0 ** (0.5 * rng.uniform(*log_q, count))[:, None]
+    x[-2:] = 0.0
+    cov = x @ x.T
+    bound = np.sqrt(np.outer(np.diag(cov), np.diag(cov)))
+    return np.clip(0.5 * (cov + cov.T), -bound, bound)
+
+
+@pytest.mark.parametrize("which", ["covariance", "derivative"])
+@pytest.mark.parametrize("name", ["relu", "erf"])
+def test_compiled_closed_forms_against_mpmath(name: str, which: str) -> None:
+    cov = columns(np.random.default_rng(11), 150, (-30, 8))  # more than one tile
+    value, error = matrix.large(activation(name), which, cov)
+    np.testing.assert_array_equal(value, value.T)
+    far = np.random.default_rng(12).integers(0, 148, (600, 2))
+    near = [(3 * i, 3 * i + 1) for i in range(15)]
+    with mp.workdps(50):
+        for a, b in [*near, *(sorted(p) for p in far if p[0] != p[1])]:
+            truth = mp_kernel(name, which, cov[a, a], cov[a, b], cov[b, b])
+            assert abs(mp.mpf(float(value[a, b])) - truth) <= float(error[a, b])
+            assert error[a, b] <= 3e-15 * scale(name, which, cov[a, a], cov[b, b])
+
+
+@pytest.mark.parametrize("which", ["covariance", "derivative"])
+@pytest.mark.parametrize("name", [*ALL, "leaky_relu(-0.3)"])
+def test_matrices_are_their_pairs(name: str, which: str) -> None:
+    smooth = name in SMOOTH or activation(name).slopes is not None
+    cov = columns(np.random.default_rng(5), 131 if smooth else 52, (-6, 1.0))
+    q = np.diagonal(cov)
+    value, error = matrix.large(activation(name), which, cov)
+    pair = PAIRS[which](name, q[:, None], cov, q)
+    off = ~np.eye(len(q), dtype=bool)
+    size = np.sqrt(moment(name, q, 2, int(which == "derivative")).value)
+    assert np.all((np.abs(value - pair.value) <= error + pair.error)[off])
+    assert np.all((error <= np.maximum(1.1 * pair.error, 1.1e-12 * np.outer(size, size)))[off])
+    np.testing.assert_array_equal(value[off], value.T[off])
+
+
+def test_matrices_large_and_small() -> None:
+    whole = columns(np.random.default_rng(6), 140, (-2, 0.5))
+    for name in ("relu", "tanh"):
+        for over, pair, own in (
+            (matrix.covariance, covariance, second_moment),
+            (matrix.derivative_covariance, derivative_covariance, derivative_second_moment),
+        ):
+            for cov in (whole, whole[:60, :60]):
+                q = np.diagonal(cov)
+                got, other = over(name, cov), pair(name, q[:, None], cov, q)
+                off = ~np.eye(len(q), dtype=bool)
+                assert np.all((np.abs(got.value - other.value) <= got.error + other.error)[off])
+                np.testing.assert_array_equal(np.diagonal(got.value), own(name, q).value)
+                if len(cov) < matrix.SMALL:
+                    np.testing.assert_array_equal(got.value[off], other.value[off])
+    for name in ("relu", "erf", "tanh", "gelu"):
+        for wrong in (1.0001, np.nan):
+            bad = whole.copy()
+            bad[3, 70] = bad[70, 3] = wrong * math.sqrt(bad[3, 3] * bad[70, 70])
+            with pytest.raises(InputError, match="q_ab"):
+                matrix.covariance(name, bad)
+    with pytest.raises(InputError, match="q: "):
+        matrix.covariance("relu", -whole)
 
 
 # ------------------------------------------------------------------------------------------ honest errors
@@ -475,7 +583,7 @@ def test_importing_brings_no_heavy_module() -> None:
     import sys
 
     code = (
-        "import sys, mcverify.expectations.gaussian; "
+        "import sys, mcverify.expectations.matrix; "
         "print([m for m in ('scipy.stats', 'scipy.integrate', 'scipy.optimize', 'numba') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

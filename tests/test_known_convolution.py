@@ -71,7 +71,19 @@ def gradients(net, x, cotangents):
     states = chain.propagate(net.layers, State.of_inputs(checked(x, net.input_shape)))
     moments = cotangents @ cotangents.T
     grads = chain.pull_back(net.layers, states, Grad(moments, np.ones(moments.shape, bool), exchangeable=False))
-    return [grads[i + 1] for i in net.maps]
+    return [everywhere(grads[i + 1]) for i in net.maps]
+
+
+def everywhere(grad):
+    """The moments between all columns; local ones are zero between different positions."""
+    if not grad.local:
+        return grad
+    alone = np.eye(len(grad.cov))
+    cov, exact = (
+        np.einsum("pab,pq->apbq", v, alone).reshape((len(alone) * v.shape[1],) * 2)
+        for v in (grad.cov, (~grad.exact).astype(float))
+    )
+    return Grad(cov, exact == 0)
 
 
 def columns(v):

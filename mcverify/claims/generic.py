@@ -94,8 +94,7 @@ def _predicted(read: Read) -> Predict:
 
 def correlations(p: Prediction) -> FloatArray:
     """The mean correlation between different columns at layers 2 … L, (L − 1,), without those of a single column."""
-    several = [len(cov) > 1 for cov in p.covs[1:]]
-    return p.correlations[1:][several]
+    return p.correlations[1:][p.columns[1:] > 1]
 
 
 def _correlation_labels(inputs: int) -> Labels:

@@ -19,6 +19,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from mcverify import threads
 from mcverify.expectations.integrand import EPS, Integrand
 from mcverify.expectations.pairs import Pairs
 from mcverify.expectations.quadrature import DISTRUST, Accuracy, cut_off, doublings, half_line
@@ -26,6 +27,8 @@ from mcverify.expectations.quadrature import DISTRUST, Accuracy, cut_off, doubli
 Floats: TypeAlias = NDArray[np.float64]
 
 _BLOCK = 1 << 16
+_ONE_CORE = 1 << 20
+"""Twice the multiplications in a matrix product that BLAS does on one core: the others are busy with other blocks."""
 
 
 class Spectrum(NamedTuple):
@@ -49,7 +52,7 @@ def expand(f: Integrand, pairs: Pairs, rtol: float, rules: Accuracy) -> tuple[Fl
     todo, reached = np.arange(len(pairs)), 0
     for count in rules.ladder:
         if reached:
-            todo = todo[_promising(error[todo], pairs.cos[todo], scale[todo], rtol, reached, count)]
+            todo = todo[promising(error[todo], pairs.cos[todo], scale[todo], rtol, reached, count)]
             if not todo.size:
                 break
         value[todo], error[todo], scale[todo] = _sum(f, pairs[todo], count, rules)
@@ -57,7 +60,7 @@ def expand(f: Integrand, pairs: Pairs, rtol: float, rules: Accuracy) -> tuple[Fl
     return value, error, scale
 
 
-def _promising(error: Floats, cos: Floats, scale: Floats, rtol: float, reached: int, count: int) -> NDArray[np.bool_]:
+def promising(error: Floats, cos: Floats, scale: Floats, rtol: float, reached: int, count: int) -> NDArray[np.bool_]:
     """Which unresolved pairs `count` terms may resolve, judging by what `reached` terms left.
 
     Hermite coefficients of a function analytic in a strip fall like e^(−r√k), besides the factor |c|^k.
@@ -108,19 +111,25 @@ def coefficients(f: Integrand, sds: Floats, count: int, rules: Accuracy) -> Spec
     matrices, vectors = np.empty((2, count // 2, sds.size)), np.empty((4, sds.size))
     out = Spectrum(*matrices, *vectors)
     levels = doublings(sds, f.scale)
-    for level in np.unique(levels):
+    blocks: list[tuple[int, NDArray[np.intp]]] = []
+    for level in map(int, np.unique(levels)):
         group = np.flatnonzero(levels == level)
-        step = max(1, _BLOCK // (rules.fine * (int(level) + 2 * int(rules.reach))))
-        for start in range(0, group.size, step):
-            rows = group[start : start + step]
-            even, odd, power = _project(f, sds[rows], count, int(level), rules.fine, rules.reach)
-            even_, odd_, power_ = _project(f, sds[rows], count, int(level), rules.coarse, rules.reach)
-            out.even[:, rows], out.odd[:, rows], out.power[rows] = even, odd, power
-            found = (even * even).sum(axis=0) + (odd * odd).sum(axis=0)
-            out.tail[rows] = np.maximum(power - found, 0.0) + np.abs(power - power_) + 8 * EPS * power
-            away = ((even - even_) ** 2).sum(axis=0) + ((odd - odd_) ** 2).sum(axis=0)
-            out.error[rows] = DISTRUST * np.sqrt(away)
-            out.lost[rows] = cut_off(f, sds[rows], rules.reach)
+        nodes = rules.fine * (level + 2 * int(rules.reach))
+        step = max(1, min(_BLOCK // nodes, _ONE_CORE // (count * nodes)))
+        blocks += [(level, group[start : start + step]) for start in range(0, group.size, step)]
+
+    def block(which: tuple[int, NDArray[np.intp]]) -> None:
+        level, rows = which
+        even, odd, power = _project(f, sds[rows], count, level, rules.fine, rules.reach)
+        even_, odd_, power_ = _project(f, sds[rows], count, level, rules.coarse, rules.reach)
+        out.even[:, rows], out.odd[:, rows], out.power[rows] = even, odd, power
+        found = (even * even).sum(axis=0) + (odd * odd).sum(axis=0)
+        out.tail[rows] = np.maximum(power - found, 0.0) + np.abs(power - power_) + 8 * EPS * power
+        away = ((even - even_) ** 2).sum(axis=0) + ((odd - odd_) ** 2).sum(axis=0)
+        out.error[rows] = DISTRUST * np.sqrt(away)
+        out.lost[rows] = cut_off(f, sds[rows], rules.reach)
+
+    threads.each(block, blocks)
     return out
 
 

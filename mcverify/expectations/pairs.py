@@ -84,7 +84,7 @@ def pairs(q_aa: ArrayLike, q_ab: ArrayLike, q_bb: ArrayLike) -> tuple[Pairs, tup
 
 def _geometry(aa: Floats, ab: Floats, bb: Floats) -> Pairs:
     # exact scaling by even powers of two: no product over- or underflows
-    exp_a, exp_b = _even_exponent(aa), _even_exponent(bb)
+    exp_a, exp_b = even_exponent(aa), even_exponent(bb)
     a, b = np.ldexp(aa, -exp_a), np.ldexp(bb, -exp_b)
     x = np.ldexp(ab, -(exp_a + exp_b) // 2)
     flat = (aa == 0.0) | (bb == 0.0)
@@ -104,7 +104,8 @@ def _geometry(aa: Floats, ab: Floats, bb: Floats) -> Pairs:
     return Pairs(sd_a, sd_b, np.where(sin == 0.0, np.sign(cos), cos), sin, aa, clipped, bb)
 
 
-def _even_exponent(q: Floats) -> NDArray[np.int32]:
+def even_exponent(q: Floats) -> NDArray[np.int32]:
+    """n such that q·2^−n lies in [¼, 1), even."""
     exponent = np.frexp(q)[1].astype(np.int32)
     return exponent + (exponent & 1)
 

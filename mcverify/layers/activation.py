@@ -9,7 +9,7 @@ import numpy as np
 
 from mcverify import activations
 from mcverify.errors import Unpredictable
-from mcverify.expectations import gaussian
+from mcverify.expectations import matrix
 from mcverify.layers.layer import BoolArray, Grad, Layer, Signal, State
 from mcverify.random_map.engine import Engine
 from mcverify.streams import Site
@@ -40,8 +40,8 @@ class Activation(Layer):
         Exact where S is the whole law: at the first map, whose Ĝ is not random, and afterwards wherever
         the expectation is linear in S, so that averaging over the random Ĝ changes nothing: the diagonal
         of positively homogeneous φ, and all of a linear one."""
-        self._needs_gaussian(state)
-        cov = self._expect(gaussian.covariance, gaussian.second_moment, state)
+        self.needs_gaussian(state)
+        cov = matrix.values(self.phi, "covariance", state.cov)
         dies = self.phi.slopes is not None and 0.0 in self.phi.slopes
         return replace(
             state, cov=cov, law="unknown", fixed=False, exact=state.exact & self._exact(state),
@@ -52,11 +52,11 @@ class Activation(Layer):
         """Elementwise E φ′(u_a) φ′(u_b) (Schoenholz et al. 2017, eq. 10): a limit, but for linear φ, and on
         the diagonal for positively homogeneous φ with independent Gaussian weights (Hanin 2018) wherever no
         layer below can die: at h = 0 the sign of a unit is not a coin. There what is zero stays so, too."""
-        self._needs_gaussian(state)
-        factor = self._expect(gaussian.derivative_covariance, gaussian.derivative_second_moment, state)
+        self.needs_gaussian(state)
+        factor = matrix.values(self.phi, "derivative", state.cov)
         linear = np.full(grad.exact.shape, self._is_linear)
         coin = self.phi.slopes is not None and state.law == "gaussian" and not state.may_vanish
-        homogeneous = (np.eye(len(state.cov), dtype=bool) | (grad.cov == 0)) & coin
+        homogeneous = (np.eye(grad.cov.shape[-1], dtype=bool) | (grad.cov == 0)) & coin
         return replace(
             grad, cov=grad.cov * factor, exact=grad.exact & (linear | homogeneous),
             independent=grad.independent and self._is_linear,
@@ -71,23 +71,13 @@ class Activation(Layer):
             return np.ones(state.cov.shape, bool)
         return np.eye(len(state.cov), dtype=bool) & (self.phi.slopes is not None) | self._is_linear
 
-    def _needs_gaussian(self, state: State) -> None:
+    def needs_gaussian(self, state: State) -> None:
+        """Raises Unpredictable for a state whose law is not Gaussian, at least in the limit."""
         if state.law not in ("gaussian", "symmetric"):
             what = _NOT_GAUSSIAN[state.law]
             raise Unpredictable(
                 f"activation {self.phi.name} acts on {what}, whose law is not Gaussian; put a random map before it"
             )
-
-    @staticmethod
-    def _pairs(state: State) -> tuple[Any, Any, Any]:
-        q = state.q
-        return q[:, None], state.cov, q[None, :]
-
-    def _expect(self, pair: Any, single: Any, state: State) -> Any:
-        """The B × B expectations, the diagonal by its own one-dimensional form."""
-        out = np.array(pair(self.phi, *self._pairs(state)).value)
-        np.fill_diagonal(out, single(self.phi, state.q).value)
-        return out
 
     def forward(self, engine: Engine, x: Signal, site: Site) -> tuple[Signal, Any]:
         return engine.kernels.activate(self.phi, x), x

@@ -6,7 +6,8 @@ it saves; sites are numbered depth first, so an address never depends on what is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,9 +65,63 @@ def propagate(layers: Sequence[Layer], state: State) -> list[State]:
     return states
 
 
+class Upwards:
+    """The states at every boundary: local ones kept, whole ones kept or found again.
+
+    positions: at every boundary. kept: keep all whole states; otherwise one that is asked for is computed again, with
+    those up to the next of √(layers) checkpoints, from the checkpoint below; they are set at the first request.
+    read(boundary, state) is called on the way up, when each whole state is there."""
+
+    def __init__(
+        self, layers: Sequence[Layer], state: State, positions: Sequence[int], kept: bool,
+        read: Callable[[int, State], None],
+    ) -> None:  # fmt: skip
+        self._layers, self._step = layers, math.isqrt(len(layers)) + 1
+        self._whole, self.local = {0: state}, [state.local(positions[0])]
+        for i, layer in enumerate(layers, start=1):
+            state = layer.propagate(state)
+            if kept:
+                self._whole[i] = state
+            self.local.append(state.local(positions[i]))
+            read(i, state)
+
+    def whole(self, i: int) -> State:
+        """The state between all columns at boundary i."""
+        if i not in self._whole:
+            first = i // self._step * self._step
+            if not any(self._whole.keys() - {0}):
+                self._run(0, len(self._layers), self._step)
+            self._whole = {k: s for k, s in self._whole.items() if k % self._step == 0}
+            self._run(first, min(first + self._step - 1, len(self._layers)), 1)
+        return self._whole[i]
+
+    def at(self, i: int, above: Grad) -> State:
+        """The state at boundary i, local where the gradient above it is."""
+        return self.local[i] if above.local else self.whole(i)
+
+    def _run(self, first: int, last: int, every: int) -> None:
+        state = self._whole[first]
+        for i in range(first, last):
+            state = self._layers[i].propagate(state)
+            if (i + 1) % every == 0:
+                self._whole[i + 1] = state
+
+
 def pull_back(layers: Sequence[Layer], states: Sequence[State], grad: Grad) -> list[Grad]:
     """Gradient moments at every boundary, the last one given; states as from `propagate`."""
+
+    def at(i: int, above: Grad) -> State:
+        state, inputs = states[i], above.cov.shape[-1]
+        return state.local(len(state.cov) // inputs) if above.local else state
+
+    return pull_back_at(layers, at, grad)
+
+
+def pull_back_at(layers: Sequence[Layer], at: Callable[[int, Grad], State], grad: Grad) -> list[Grad]:
+    """Gradient moments at every boundary up to the last of these layers, the last one given.
+
+    at(boundary, gradient above it): the state there, local where the gradient is."""
     grads = [grad]
-    for layer, state in zip(reversed(layers), reversed(states[:-1]), strict=True):
-        grads.append(layer.pull_back(state, grads[-1]))
+    for i in range(len(layers) - 1, -1, -1):
+        grads.append(layers[i].pull_back(at(i, grads[-1]), grads[-1]))
     return grads[::-1]

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcverify.errors import InputError, nearest
+from mcverify.expectations.matrix import SMALL
 from mcverify.kernels.patches import Window, neighbours, patches
-from mcverify.layers.layer import Grad, Law, Layer, Signal, State
+from mcverify.layers.layer import BoolArray, Grad, Law, Layer, Signal, State
 from mcverify.random_map.engine import Engine, Map
 from mcverify.random_map.orthogonal_kernel import compose, compose_transpose, energies, factors
 from mcverify.streams import Site
@@ -81,7 +82,7 @@ class Convolution(Layer):
             allowed = f'must be "circular" for an orthogonal kernel; beside zeros only {DELTA} is an isometry'
             raise InputError("padding", self.padding, allowed)
         if self.normalisation == "isometry":
-            if self._is_independent:
+            if self.independent:
                 allowed = f'must be "mean_field" for {self.weights} weights, which are no isometry'
                 raise InputError("normalisation", self.normalisation, allowed)
             if self.channels_out < self.channels_in:
@@ -89,12 +90,13 @@ class Convolution(Layer):
                 raise InputError("channels_out", self.channels_out, allowed)
 
     @property
-    def _is_independent(self) -> bool:
+    def independent(self) -> bool:
+        """Whether the entries of the kernel are."""
         return self.weights != DELTA and weight_law(self.weights).independent
 
     @property
     def _is_general(self) -> bool:
-        return self.weights != DELTA and not self._is_independent
+        return self.weights != DELTA and not self.independent
 
     @property
     def in_shape(self) -> tuple[int, ...]:
@@ -109,7 +111,7 @@ class Convolution(Layer):
     def random_map(self) -> Map:
         """Of independent entries, the map on patches: its fan-in is taps · channels_in. Of orthogonal kernels, the
         Haar matrix on channels."""
-        if self._is_independent:
+        if self.independent:
             fan_in = math.prod(self.kernel) * self.channels_in
             return Map(fan_in, self.channels_out, self.sigma_w2, self.sigma_b2, self.weights, window=self._window)
         isometry = self.normalisation == "isometry"
@@ -121,7 +123,7 @@ class Convolution(Layer):
     def energies(self) -> FloatArray:
         """E tr(W_βᵀ W_β) in proportion, (tap,), in the order of `neighbours`: how A weighs the taps. They hold at every
         number of channels. Source: Xiao et al. 2018, eq. 3, for independent entries."""
-        if self._is_independent:
+        if self.independent:
             return np.ones(math.prod(self.kernel))
         if self._is_general:
             return energies(self.kernel)
@@ -149,13 +151,11 @@ class Convolution(Layer):
         et al. 2018, eq. 3, with σ_b² outside A): an affine map, exact wherever S is under every tap.
 
         Beyond a border of zeros there is nothing to add: A ⋆ still divides by all taps."""
-        m = self.random_map
-        cov = m.sigma_w2 * self.mean_met(state.cov, 2) + m.sigma_b2
-        missing = self.mean_met((~state.exact).astype(np.float64), 2) > 0
+        cov, exact = self._above(state.cov), self._exact_above(state.exact)
         law: Law = "gaussian" if self.weights == "gaussian" else "symmetric"
         from_input = state.law == "input"
         return replace(
-            state, cov=cov, exact=~missing, law=law, fixed=from_input,
+            state, cov=cov, exact=exact, law=law, fixed=from_input,
             may_vanish=state.may_vanish and self.sigma_b2 == 0,
             heuristic=state.heuristic or (from_input and law == "symmetric"),
         )  # fmt: skip
@@ -166,17 +166,22 @@ class Convolution(Layer):
         Where φ′ made δ depend on W, one unit's δ at two positions meets two taps, whose weights are then no longer
         uncorrelated: exact only where such δ have no covariance, and nowhere for orthogonal kernels, all of whose
         entries depend on one another."""
-        missing = self._folded((~grad.exact).astype(np.float64)) > 0
-        if not grad.independent and not self._is_independent:
+        folded = self._folded_local if grad.local else self._folded
+        missing = folded((~grad.exact).astype(np.float64)) > 0
+        if not grad.independent and not self.independent:
             missing[:] = True
         elif not grad.independent and grad.exact.any():
             missing |= self._pairs_of_taps((grad.cov != 0) | ~grad.exact)
-        return replace(grad, cov=self.random_map.sigma_w2 * self._folded(grad.cov), exact=~missing, exchangeable=True)
+        return replace(grad, cov=self.random_map.sigma_w2 * folded(grad.cov), exact=~missing, exchangeable=True)
 
-    def _pairs_of_taps(self, among: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Whether any pair of different columns (p − β, p′ − β′) is among those given, (column, column)."""
+    def _pairs_of_taps(self, among: BoolArray) -> BoolArray:
+        """Whether any pair of different columns (p − β, p′ − β′) is among those given, (column, column).
+
+        Local ones have none at different positions, so that only taps β = β′ meet them."""
         seen = neighbours(*self._window)
-        found = among & ~np.eye(len(among), dtype=bool)
+        found = among & ~np.eye(among.shape[-1], dtype=bool)
+        if among.ndim == 3:
+            return self._folded_local(found.astype(np.float64)) > 0
         for axis in (0, 1):
             grid = np.moveaxis(found, axis, -1).reshape(len(found), -1, len(seen))
             out = np.zeros_like(grid)
@@ -189,7 +194,7 @@ class Convolution(Layer):
     def met(self, x: Signal) -> Signal:
         """Patches, for an orthogonal kernel each tap's part times the root of its energy, since its fan-in is that of
         one tap."""
-        if self._is_independent:
+        if self.independent:
             return patches(x, self._window)
         if not self._is_general:
             return x
@@ -221,6 +226,34 @@ class Convolution(Layer):
         """Where each tap looks, (position,), −1 for nothing, and its energy: those that have any."""
         seen = neighbours(*self._window)
         return [(there, float(e)) for there, e in zip(seen.T, self.energies, strict=True) if e > 0]
+
+    def _folded_local(self, cov: FloatArray) -> FloatArray:
+        """`_folded` of what is at equal positions alone, (position, input, input)."""
+        total = np.zeros_like(cov)
+        for there, energy in self._taps():
+            own = np.flatnonzero(there >= 0)
+            total[there[own]] += energy * cov[own]
+        return np.asarray(total / self.energies.sum())
+
+    def _above(self, cov: FloatArray) -> FloatArray:
+        """σ_w² A ⋆ cov + σ_b²: the same sums compiled, where there are many."""
+        m = self.random_map
+        if len(cov) <= SMALL:
+            return m.sigma_w2 * self.mean_met(cov, 2) + m.sigma_b2
+        from mcverify.layers import taps_cpu
+
+        there, energies = zip(*self._taps(), strict=True)
+        weights = m.sigma_w2 * np.array(energies) / self.energies.sum()
+        return taps_cpu.weighted_sum(cov, np.stack(there, axis=1), weights, m.sigma_b2)
+
+    def _exact_above(self, exact: BoolArray) -> BoolArray:
+        """Whether all entries under the taps are exact; the entry itself is always among them."""
+        if exact.all():
+            return exact
+        diagonal = np.diagonal(exact)
+        if np.count_nonzero(exact) == np.count_nonzero(diagonal):
+            return np.diag(self.mean_met((~diagonal).astype(np.float64)) == 0)
+        return self.mean_met((~exact).astype(np.float64), 2) == 0
 
     def _by_position(self, values: FloatArray, axes: int) -> FloatArray:
         """(…, input, position) or (…, input, position, input, position)."""

@@ -40,7 +40,9 @@ class Dropout(Layer):
         return replace(grad, cov=self._diagonal_gain(grad.cov))
 
     def _diagonal_gain(self, cov: FloatArray) -> FloatArray:
-        return cov * np.where(np.eye(len(cov), dtype=bool), 1.0 / self.keep, 1.0)
+        out, diagonal = cov.copy(), np.arange(cov.shape[-1])
+        out[..., diagonal, diagonal] *= 1.0 / self.keep
+        return out
 
     def forward(self, engine: Engine, x: Signal, site: Site) -> tuple[Signal, Any]:
         if self.keep == 1.0:  # a float32 uniform may be 1, so u < 1 would still drop a unit now and then

@@ -55,9 +55,9 @@ class Flatten(Layer):
         Raises Unpredictable for a cotangent of given entries."""
         if not grad.exchangeable:
             raise Unpredictable("flatten: a cotangent of given entries is not shared alike by the positions")
-        alone = np.eye(self._positions)
-        exact = np.kron(grad.exact, np.ones_like(alone)) > 0
-        return replace(grad, cov=np.asarray(np.kron(grad.cov, alone / self._positions), np.float64), exact=exact)
+        cov, exact = grad.between_inputs()
+        everywhere = (self._positions, 1, 1)
+        return replace(grad, cov=np.tile(cov / self._positions, everywhere), exact=np.tile(exact, everywhere))
 
     def forward(self, engine: Engine, x: Signal, site: Site) -> tuple[Signal, Any]:
         return self._flat(x), None

@@ -12,17 +12,21 @@ second moment over columns:
 
     State.cov  (column, column):  E (1/n) Σ_i s_ia s_ib
     Grad.cov   (column, column):  E Σ_i δ_ia δ_ib   (a sum over units, not a mean)
+
+or of both only what is between inputs at equal positions, (position, input, input): a `local` moment. It is all that
+there is of a gradient whose covariance between different positions is exactly 0.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mcverify.layers.grid import over_positions
 from mcverify.random_map.engine import Engine, Map
 from mcverify.streams import Site
 
@@ -65,8 +69,13 @@ class State:
 
     @property
     def q(self) -> FloatArray:
-        """The diagonal of cov, (column,)."""
-        return np.diagonal(self.cov).copy()
+        """The diagonal of cov, (column,); (position, input) of a local state."""
+        return np.diagonal(self.cov, axis1=-2, axis2=-1).copy()
+
+    def local(self, positions: int) -> State:
+        """The state between inputs at equal positions."""
+        cov, exact = (np.moveaxis(over_positions(v, positions), -1, 0).copy() for v in (self.cov, self.exact))
+        return replace(self, cov=cov, exact=exact)
 
 
 @dataclass(frozen=True)
@@ -80,6 +89,16 @@ class Grad:
     exact: BoolArray
     exchangeable: bool = True
     independent: bool = True
+
+    @property
+    def local(self) -> bool:
+        """Whether cov holds equal positions alone."""
+        return self.cov.ndim == 3
+
+    def between_inputs(self) -> tuple[FloatArray, BoolArray]:
+        """cov and exact (input, input) where an input is one column: local moments and whole ones are then the same."""
+        inputs = self.cov.shape[-1]
+        return self.cov.reshape(inputs, inputs), self.exact.reshape(inputs, inputs)
 
 
 @dataclass(frozen=True)
@@ -126,7 +145,7 @@ class Layer(ABC):
 
     @abstractmethod
     def pull_back(self, state: State, grad: Grad) -> Grad:
-        """Gradient moments at the input, from the state at the input and gradient moments at the output."""
+        """Gradient moments at the input, from those at the output and the state at the input, local where they are."""
 
     @abstractmethod
     def forward(self, engine: Engine, x: Signal, site: Site) -> tuple[Signal, Any]:

@@ -46,8 +46,9 @@ class GlobalAveragePool(Layer):
     def pull_back(self, state: State, grad: Grad) -> Grad:
         """Every position sees δ/positions, all the same one."""
         everywhere = np.ones((self._positions, self._positions))
-        cov = np.kron(grad.cov, everywhere / self._positions**2)
-        return replace(grad, cov=np.asarray(cov, np.float64), exact=np.kron(grad.exact, everywhere) > 0)
+        cov, exact = grad.between_inputs()
+        cov = np.asarray(np.kron(cov, everywhere / self._positions**2), np.float64)
+        return replace(grad, cov=cov, exact=np.kron(exact, everywhere) > 0)
 
     def forward(self, engine: Engine, x: Signal, site: Site) -> tuple[Signal, Any]:
         return self._mean(x), None

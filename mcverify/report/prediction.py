@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from mcverify import results
 from mcverify.inputs import checked
 from mcverify.network import Network, describe
 from mcverify.theory.diagnosis import diagnose
@@ -64,8 +65,16 @@ def as_dict(net: Network, x: FloatArray) -> dict[str, Any]:
     p = propagate(net, x)
     numbers = {k: getattr(p, k).tolist() for k in ("length", "chi", "grad_gram")}
     exact = {k: getattr(p, k).tolist() for k in ("length_exact", "grad_exact")}
-    numbers["q"], exact["q_exact"] = [v.tolist() for v in p.covs], [v.tolist() for v in p.covs_exact]
-    return {"network": describe(net), "words": diagnose(net, p), **finite(numbers), **exact}
+    if p.covs:
+        numbers["q"], exact["q_exact"] = [v.tolist() for v in p.covs], [v.tolist() for v in p.covs_exact]
+    else:
+        numbers["q_local"], exact["q_local_exact"] = ([v.tolist() for v in vs] for vs in (p.local, p.local_exact))
+    words = {"network": describe(net), "words": diagnose(net, p), **_left_out(p)}
+    return {**words, **finite(numbers), **exact}
+
+
+def _left_out(p: Prediction) -> dict[str, str]:
+    return results.left_out(len(p.columns), int(p.columns.max()))
 
 
 def _shown(layers: int) -> list[int]:
@@ -88,6 +97,8 @@ def show(net: Network, x: FloatArray, console: Console) -> None:
     console.print(_table(net, p, len(x)))
     where = "Input 1" if len(net.input_shape) == 1 else "Input 1, the mean over positions (‖δ‖²: the sum)"
     console.print(f"{where}; c is the mean over pairs. * exact at every width; all else holds as width → ∞.")
+    for told in _left_out(p).values():
+        console.print(f"Left out of a stored prediction is {told}.", highlight=False)
 
 
 def _table(net: Network, p: Prediction, inputs: int) -> Table:

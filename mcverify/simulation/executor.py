@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +11,7 @@ from typing import TypeVar
 from mcverify.kernels import memory
 from mcverify.network import Network
 from mcverify.random_map import choice
+from mcverify.threads import available
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]  # (replicates done, replicates in all)
@@ -22,11 +22,6 @@ _LARGEST = {"explicit": 1024, "conditional": 512}
 # With explicit weights that is soon the case, and small chunks spread better over threads: in normals drawn, about
 # twenty milliseconds of work.
 _WORTH = 3e7
-
-
-def threads_available() -> int:
-    """The cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def chunk_size(net: Network, copies: int, itemsize: int, engine: str = "explicit") -> int:
@@ -52,7 +47,7 @@ def in_chunks(
     At most a few chunks wait at a time, so memory does not grow with `total`; leaving the iterator early
     cancels what has not begun."""
     pieces = [(s, min(chunk, start + total - s)) for s in range(start, start + total, chunk)]
-    workers = threads or threads_available()
+    workers = threads or available()
     if workers == 1:
         try:
             for s, n in pieces:

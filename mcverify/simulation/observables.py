@@ -6,6 +6,7 @@ Each is a plain function Trace -> (replicate, …) in float64; a claim's own mea
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,23 @@ def gram(trace: Trace) -> FloatArray:
         whole = r.y.reshape(trace.site.count, inputs, -1)
         out.append(kernel(whole, whole) / whole.shape[-1])
     return np.stack(out, axis=1)
+
+
+def q_local(trace: Trace) -> FloatArray:
+    """q^l_ab at equal positions, (replicate, layer, position, input, input); NaN at layers of another grid than the
+    first."""
+    inputs, out = len(trace.plan.x), []
+    for r in trace.maps:
+        h = np.swapaxes(r.y.reshape(trace.site.count, inputs, -1, r.y.shape[-1]), 1, 2)
+        out.append(_each_gram(trace, h) / h.shape[-1])
+    return np.stack(on_first_grid(out), axis=1)
+
+
+def _each_gram(trace: Trace, h: NDArray[Any]) -> FloatArray:
+    """(replicate, position, input, units) → (replicate, position, input, input)."""
+    flat = np.ascontiguousarray(h.reshape(-1, *h.shape[2:]))
+    out = trace.plan.engine.kernels.gram(flat, flat)
+    return out.reshape(*h.shape[:2], *out.shape[1:])
 
 
 def metric(trace: Trace) -> FloatArray:

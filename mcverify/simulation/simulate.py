@@ -134,6 +134,7 @@ def simulate(
 
     Returns a Dataset over layer (1 … L), input (and input_2, direction): q, metric, c, chi, length,
     length_var, grad_norm2, grad_gram, each with NAME_se. Monte Carlo: no mark, only standard errors.
+    Where what is between all positions takes too much memory, q_local and c_local as in `predict`, and no metric.
     Replicates with non-finite values are counted in the attribute `nonfinite`.
     An interrupt returns what is there; the attribute `samples` then falls short of `samples_asked`.
     Raises InputError before any work starts.
@@ -143,14 +144,14 @@ def simulate(
     if threads is not None:
         count("threads", threads)
     x = inputs.checked(x, net.input_shape)
-    columns = x[..., 0].size
-    _fits_in_memory(len(net.maps), columns)
+    layers, columns = len(net.maps), len(x) * max(net.positions)
+    pairs = results.holds_pairs(layers, columns)
+    covariance = observables.q if pairs else observables.q_local
     seed = seed_of(rng)
     chosen, backend_name = choose_engine(engine, backend, dtype, net, len(x), tangents=tangents, tied=tied)
     plan = Plan(net, x, chosen, stream_key(seed, "simulate"), cotangent, tangents)
-    measures: dict[str, Observable] = {
-        "q": observables.q,
-        "metric": observables.metric,
+    measures: dict[str, Observable] = {"q": observables.q, "metric": observables.metric} if pairs else {}
+    measures |= {
         "length": observables.length,
         "grad_gram": observables.grad_gram,
     }
@@ -163,9 +164,11 @@ def simulate(
         measures["tangent_gram"] = observables.tangent_gram
     if len(net.input_shape) > 1:
         measures["gram"] = observables.gram
-    measures["q_cross"] = lambda t: _cross(observables.q(t))
+    if not pairs:
+        measures["q_local"] = observables.q_local
+    measures["q_cross"] = lambda t: _cross(covariance(t))
     moments, kept = sample(plan, measures, 0, samples, threads, progress, replicates)
-    done = moments["q"].count
+    done = moments["length"].count
     attrs = results.provenance(
         kind="simulation", network=describe(net), samples=done, samples_asked=samples, seed=str(seed),
         engine=chosen.name,
@@ -173,20 +176,13 @@ def simulate(
         backend=backend_name, dtype=dtype, weights_backward="tied" if tied else "fresh",
         cotangent=cotangent if isinstance(cotangent, str) else "array",
         nonfinite=max(m.nonfinite for m in moments.values()),
+        **results.left_out(layers, columns),
     )  # fmt: skip
     if replicates:
         every = {name: np.concatenate(v) for name, v in kept.items() if name != "q_cross"}
         every["grad_norm2"] = np.diagonal(every["grad_gram"], axis1=-2, axis2=-1)
         return results.dataset(every, attrs, net.input_shape[:-1])
     return results.dataset(_summary(moments), attrs, net.input_shape[:-1])
-
-
-def _fits_in_memory(layers: int, columns: int) -> None:
-    """Raises InputError where the covariances of all columns would take more than a gigabyte."""
-    needed = 8 * 12 * layers * columns**2  # q, the metric, and the sums behind c, with their moments
-    if needed > 1e9:
-        allowed = f"covariances between all (inputs × positions) take {needed / 1e9:.1f} GB here; give fewer of them"
-        raise InputError("x", f"{columns} columns", allowed)
 
 
 def _cross(q: FloatArray) -> FloatArray:
@@ -207,15 +203,15 @@ def _summary(moments: dict[str, Moments]) -> dict[str, NDArray[Any]]:
     out["length_var"] = moments["length"].variance
     for suffix in ("", "_se"):
         out[f"grad_norm2{suffix}"] = np.diagonal(out[f"grad_gram{suffix}"], axis1=-2, axis2=-1)
-    out["c"], out["c_se"] = _correlation(moments)
+    name = "" if "q" in moments else "_local"
+    out[f"c{name}"], out[f"c{name}_se"] = _correlation(moments[f"q{name}"], moments["q_cross"])
     return out
 
 
-def _correlation(moments: dict[str, Moments]) -> tuple[FloatArray, FloatArray]:
+def _correlation(of_q: Moments, of_sums: Moments) -> tuple[FloatArray, FloatArray]:
     """c = E q_ab / √(E q_aa E q_bb), a ratio of means, with its standard error by the delta method."""
-    q, var = moments["q"].mean, moments["q"].variance
+    q, var, sums = of_q.mean, of_q.variance, of_sums.variance
     assert q is not None
-    sums = moments["q_cross"].variance
     q_diagonal, v_diagonal = (np.diagonal(v, axis1=-2, axis2=-1) for v in (q, var))
     q_aa, q_bb = q_diagonal[..., :, None], q_diagonal[..., None, :]
     v_aa, v_bb = v_diagonal[..., :, None], v_diagonal[..., None, :]
@@ -226,7 +222,7 @@ def _correlation(moments: dict[str, Moments]) -> tuple[FloatArray, FloatArray]:
         cov_diagonal = (sums[..., 2] - v_aa - v_bb) / 2
         v = d_ab**2 * var + d_aa**2 * v_aa + d_bb**2 * v_bb
         v += 2 * (d_ab * d_aa * cov_aa + d_ab * d_bb * cov_bb + d_aa * d_bb * cov_diagonal)
-        se = np.sqrt(np.maximum(v, 0) / moments["q"].count)
+        se = np.sqrt(np.maximum(v, 0) / of_q.count)
     diagonal = np.arange(c.shape[-1])
     c[..., diagonal, diagonal], se[..., diagonal, diagonal] = 1.0, 0.0
     return c, se

@@ -158,7 +158,7 @@ def _gradients(net: Network, p: Prediction) -> list[str]:
 
 def _advice(kinds: list[Hidden], p: Prediction) -> list[str]:
     """What σ_w² would keep gradients, where a percent a layer is exceeded and there is such a σ_w²."""
-    if len(kinds) != 1 or len(p.covs) < 2:
+    if len(kinds) != 1 or len(p.columns) < 2:
         return []
     phi, sigma_w2, sigma_b2, keep = kinds[0]
     if keep < 1.0 or abs(float(np.mean(p.gradient_gains))) < 0.01 or phase(*kinds[0]).name == "critical":

@@ -27,8 +27,10 @@ def predict(net: Network, x: ArrayLike, *, cotangent: str | ArrayLike = "indepen
     Returns a Dataset over layer (1 … L) and input: q (layer, input, input_2), c, chi (layer, input), length,
     length_var (the variance between networks), grad_norm2 = E‖∂E/∂h^l_a‖², grad_gram. With positions q and c are
     between all of them (NaN at layers of another grid), and gram (layer, input, input_2) is the mean of q over equal
-    ones. NAME_mark says of each
-    entry whether it is "exact" at every finite width, "first order" in 1/width (the error is O(1/width²)), or
+    ones. Where q and c of all layers would take more than a gigabyte, only q_local and c_local (layer, input, input_2,
+    *positions) are there, between inputs at equal positions, and the attribute `left_out` says so; one layer's
+    covariance must fit still, in up to 4 GB (some 10,000 inputs × positions). NAME_mark says of each entry whether it
+    is "exact" at every finite width, "first order" in 1/width (the error is O(1/width²)), or
     a "limit" (O(1/width)); all that is not exact is "heuristic" under non-Gaussian weights, whose first map's
     output is Gaussian only as n_0 grows and no entry of x dominates. Source: Poole et al. 2016; Schoenholz et al. 2017.
     Raises InputError for unusable inputs, Unpredictable where theory has no answer.
@@ -40,10 +42,11 @@ def predict(net: Network, x: ArrayLike, *, cotangent: str | ArrayLike = "indepen
     def marks(exact: NDArray[np.bool_]) -> NDArray[Any]:
         return np.where(exact, "exact", "heuristic" if p.heuristic else "limit")
 
+    ending, q, q_exact = ("", p.q, p.covs_exact) if p.covs else ("_local", p.q_local, p.local_exact)
     variables: dict[str, NDArray[Any]] = {
-        "q": p.q, "q_mark": _where(p.q, marks(np.stack(on_first_grid(p.covs_exact, False)))),
-        "c": correlation(p.q),
-        "c_mark": _where(p.q, marks(np.broadcast_to(np.eye(p.q.shape[-1], dtype=bool), p.q.shape))),
+        f"q{ending}": q, f"q{ending}_mark": _where(q, marks(np.stack(on_first_grid(q_exact, False)))),
+        f"c{ending}": correlation(q),
+        f"c{ending}_mark": _where(q, marks(np.broadcast_to(np.eye(q.shape[-1], dtype=bool), q.shape))),
         "chi": p.chi, "chi_mark": marks(p.chi_exact),
         "length": p.length, "length_mark": marks(p.length_exact),
         "grad_gram": p.grad_gram, "grad_gram_mark": marks(p.grad_exact),
@@ -53,7 +56,8 @@ def predict(net: Network, x: ArrayLike, *, cotangent: str | ArrayLike = "indepen
     spread = length_variance(net, p)
     variables |= {"length_var": spread.value, "length_var_mark": spread.mark}
     attrs = results.provenance(
-        kind="prediction", network=describe(net), cotangent=cotangent if isinstance(cotangent, str) else "array"
+        kind="prediction", network=describe(net), cotangent=cotangent if isinstance(cotangent, str) else "array",
+        **results.left_out(len(net.maps), int(p.columns.max())),
     )
     if len(net.input_shape) > 1:
         variables |= {"gram": p.gram, "gram_mark": marks(p.gram_exact)}

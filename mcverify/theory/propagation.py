@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mcverify import results
 from mcverify.activations import Activation
 from mcverify.correlation import mean_correlation
+from mcverify.errors import InputError
 from mcverify.expectations import gaussian
 from mcverify.layers import chain
 from mcverify.layers.grid import on_first_grid, over_positions
@@ -23,10 +25,12 @@ FloatArray = NDArray[np.float64]
 class Prediction:
     """Mean-field statistics at every map l = 1 … L, as arrays; `exact` masks say where they hold at any width."""
 
-    covs: tuple[FloatArray, ...]  # of each layer (column, column), a column being an (input, *position)
+    covs: tuple[FloatArray, ...]  # of each layer (column, column), a column being an (input, *position); none if large
     covs_exact: tuple[NDArray[np.bool_], ...]
-    gram: FloatArray  # (layer, input, input), the mean over positions of the covariance at the same one
-    gram_exact: NDArray[np.bool_]
+    columns: NDArray[np.intp]  # (layer,)
+    correlations: FloatArray  # (layer,), the mean over pairs of different columns; NaN where there is but one
+    local: tuple[FloatArray, ...]  # of each layer (position, input, input), the covariance at equal positions
+    local_exact: tuple[NDArray[np.bool_], ...]
     length: FloatArray  # (layer, input), the mean over positions
     length_exact: NDArray[np.bool_]
     chi: FloatArray  # (layer, input)
@@ -37,13 +41,26 @@ class Prediction:
 
     @property
     def q(self) -> FloatArray:
-        """The covariances of all layers, (layer, column, column); NaN at layers of another grid than the first."""
+        """The covariances of all layers, (layer, column, column); NaN at layers of another grid than the first.
+
+        Raises InputError where they are too large to be kept."""
+        if not self.covs:
+            raise InputError("x", f"{self.columns.max()} columns", "too many for the covariances of all layers")
         return np.stack(on_first_grid(self.covs))
 
     @property
-    def correlations(self) -> FloatArray:
-        """The mean correlation over pairs of different columns, (layer,); NaN where there is but one."""
-        return np.array([mean_correlation(cov) for cov in self.covs])
+    def q_local(self) -> FloatArray:
+        """The covariances at equal positions, (layer, position, input, input); NaN at layers of another grid."""
+        return np.stack(on_first_grid(self.local))
+
+    @property
+    def gram(self) -> FloatArray:
+        """(layer, input, input), the mean over positions of the covariance at the same one."""
+        return np.stack([cov.mean(axis=0) for cov in self.local])
+
+    @property
+    def gram_exact(self) -> NDArray[np.bool_]:
+        return np.stack([exact.all(axis=0) for exact in self.local_exact])
 
     @property
     def length_gains(self) -> FloatArray:
@@ -65,50 +82,83 @@ class Prediction:
 def propagate(net: Network, x: FloatArray, cotangent: str | FloatArray = "independent") -> Prediction:
     """States upwards and gradient moments downwards, read at every map.
 
-    Raises Unpredictable where a layer cannot treat the state it meets."""
-    states = chain.propagate(net.layers, State.of_inputs(x))
-    grads = chain.pull_back(net.layers[: net.end], states[: net.end + 1], _seed(cotangent, len(x), net.shapes[net.end]))
-    inputs = len(x)
-    pre = [states[i + 1] for i in net.maps]
-    out = [states[i + 2] if phi is not None else states[i + 1] for i, _, phi in net.gains()]
-    each = list(zip(net.maps, net.positions, strict=True))
+    Where results.holds_pairs says that the covariances of all layers are too large, none outlives its
+    layer. Raises Unpredictable where a layer cannot treat the state it meets, InputError where not even one
+    covariance fits."""
+    columns = np.array([len(x) * p for p in net.positions])
+    _fits_in_memory(int(columns.max()))
+    kept = results.holds_pairs(len(net.maps), int(columns.max()))
+    correlations = {}
+
+    def read(boundary: int, state: State) -> None:
+        if boundary - 1 in net.maps:
+            correlations[boundary - 1] = mean_correlation(state.cov)
+
+    positions = [math.prod(shape[:-1]) for shape in net.shapes]
+    states = chain.Upwards(net.layers, State.of_inputs(x), positions, kept, read)
+    grads = chain.pull_back_at(net.layers[: net.end], states.at, _seed(cotangent, len(x), net.shapes[net.end]))
+    pre = [states.local[i + 1] for i in net.maps]
+    out = [states.local[i + 2 if phi is not None else i + 1] for i, _, phi in net.gains()]
+    met = [local_moments(grads[i + 1], p) for i, p in zip(net.maps, net.positions, strict=True)]
+    gains = [(state, gain, phi) for state, (_, gain, phi) in zip(pre, net.gains(), strict=True)]
     return Prediction(
-        covs=tuple(s.cov for s in pre),
-        covs_exact=tuple(s.exact for s in pre),
-        gram=np.stack([over_positions(states[i + 1].cov, p).mean(axis=-1) for i, p in each]),
-        gram_exact=np.stack([over_positions(states[i + 1].exact, p).all(axis=-1) for i, p in each]),
-        length=np.stack([s.q.reshape(inputs, -1).mean(axis=1) for s in out]),
-        length_exact=np.stack([np.diagonal(s.exact).reshape(inputs, -1).all(axis=1) for s in out]),
-        chi=np.stack([_chi(states[i + 1], gain, phi).reshape(inputs, -1).mean(axis=1) for i, gain, phi in net.gains()]),
-        chi_exact=np.stack([np.full(len(x), _chi_is_exact(states[i + 1], phi)) for i, _, phi in net.gains()]),
-        grad_gram=np.stack([over_positions(grads[i + 1].cov, p).sum(axis=-1) for i, p in each]),
-        grad_exact=np.stack([over_positions(grads[i + 1].exact, p).all(axis=-1) for i, p in each]),
-        heuristic=states[-1].heuristic,
+        covs=tuple(states.whole(i + 1).cov for i in net.maps) if kept else (),
+        covs_exact=tuple(states.whole(i + 1).exact for i in net.maps) if kept else (),
+        columns=columns,
+        correlations=np.array([correlations[i] for i in net.maps]),
+        local=tuple(s.cov for s in pre),
+        local_exact=tuple(s.exact for s in pre),
+        length=np.stack([s.q.mean(axis=0) for s in out]),
+        length_exact=np.stack([np.diagonal(s.exact, axis1=1, axis2=2).all(axis=0) for s in out]),
+        chi=np.stack([_chi(*gain).mean(axis=0) for gain in gains]),
+        chi_exact=np.stack([np.full(len(x), chi_is_exact(state, phi)) for state, _, phi in gains]),
+        grad_gram=np.stack([cov.sum(axis=0) for cov, _ in met]),
+        grad_exact=np.stack([exact.all(axis=0) for _, exact in met]),
+        heuristic=states.local[-1].heuristic,
     )
 
 
+def local_moments(grad: Grad, positions: int) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Gradient moments at equal positions, and whether they are exact, (position, input, input)."""
+    if grad.local:
+        return grad.cov, grad.exact
+    cov, exact = (np.moveaxis(over_positions(v, positions), -1, 0) for v in (grad.cov, grad.exact))
+    return cov, exact
+
+
+def _fits_in_memory(columns: int) -> None:
+    """Raises InputError where one layer's covariance, with what it is made from, takes more than four gigabytes."""
+    needed = 8 * 5 * columns**2
+    if needed > 4e9:
+        allowed = (
+            f"one covariance between all (inputs × positions) takes {needed / 1e9:.0f} GB to work with: give "
+            "fewer inputs or a smaller grid, or ask predict_stationary for translation-invariant inputs"
+        )
+        raise InputError("x", f"{columns} columns", allowed)
 
 
 def _seed(cotangent: str | FloatArray, inputs: int, shape: tuple[int, ...]) -> Grad:
-    """Moments of the output cotangent itself; shape: that of the output, (*positions, n_L)."""
+    """Moments of the output cotangent itself; shape: that of the output, (*positions, n_L). Local, unless its entries
+    are given at several positions."""
+    positions = math.prod(shape[:-1])
     if isinstance(cotangent, str):
         between = np.eye(inputs) if cotangent == "independent" else np.ones((inputs, inputs))
-        positions = math.prod(shape[:-1])
-        cov = np.asarray(np.kron(between, np.eye(positions) / positions), np.float64)
+        cov = np.repeat(between[None] / positions, positions, axis=0)
     else:
         flat = cotangent.reshape(-1, shape[-1])
         cov = flat @ flat.T
+        cov = cov[None] if positions == 1 else cov
     return Grad(cov, np.ones(cov.shape, bool), exchangeable=isinstance(cotangent, str))
 
 
 def _chi(state: State, gain: float, phi: Activation | None) -> FloatArray:
     """χ^l = σ_w² ⟨φ′²⟩ at the finite-depth q^l (Schoenholz et al. 2017, eq. 12)."""
     if phi is None:
-        return np.full(len(state.cov), gain)
+        return np.full(state.q.shape, gain)
     return gain * np.asarray(gaussian.derivative_second_moment(phi, state.q).value)
 
 
-def _chi_is_exact(state: State, phi: Activation | None) -> bool:
+def chi_is_exact(state: State, phi: Activation | None) -> bool:
     """Whether E σ_w² φ′(h)² is exact: at the first map, and where φ′² is a coin that does not depend on q."""
     if phi is None:
         return True
