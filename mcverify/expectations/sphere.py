@@ -126,7 +126,8 @@ def gradient_growth(
     found = moments(act, batch, gain=gain, rtol=rtol, method=method)
     across, trace = _difference(found), _trace(found, batch, gain, (batch - 1.0) / batch, -1.0 / batch)
     if across.value <= across.error:
-        raise InputError("activation", activation(act).name, f"must tell inputs apart at batch {batch} and gain {gain:g}")
+        told = f"must tell inputs apart at batch {batch} and gain {gain:g}"
+        raise InputError("activation", activation(act).name, told)
     value = inverse * trace.value / (across.value * (batch - 1.0))
     relative = trace.error / np.maximum(np.abs(trace.value), 1e-300) + across.error / across.value
     return Expectation(value, np.abs(value) * (relative + 8 * EPS))
@@ -240,7 +241,7 @@ def _over_radius(
     centre, width = math.log(half), 1.0 / math.sqrt(half)
     # the density of log χ²/2 falls like e^(half·x) to the left and double exponentially to the right
     low, high = centre - 40.0 / half - 9.0 * width, centre + math.log1p(9.0 * width + 40.0 / half)
-    step = _RADII * min(1.0, 4.0 * width)
+    step = _RADII * min(1.0, 2.0 * width)
     x = np.arange(low, high, step)
     weight = np.exp(half * x - np.exp(x) - special.gammaln(half))
     weight, x = weight[weight > 1e-18 * weight.max()], x[weight > 1e-18 * weight.max()]
@@ -316,7 +317,8 @@ def _quadrature(row: Activation, size: int, gain: float, rtol: float) -> Moments
         value, error = np.where(spread < error, fine, value), np.minimum(spread, error)
         if np.all(error <= max(rtol, 64 * EPS) * scale):
             break
-    return Moments(*(Expectation(v, e) for v, e in zip(value.reshape(-1), error.reshape(-1), strict=True)))
+    flat = zip(value.reshape(-1, 1), error.reshape(-1, 1), strict=True)
+    return Moments(*(Expectation(v.reshape(()), e.reshape(())) for v, e in flat))
 
 
 def _moments_at(batch: _Batch, order: int, split: int) -> Floats:
