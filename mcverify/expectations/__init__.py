@@ -1,1 +1,2 @@
-"""Expectations of activations: over Gaussian pre-activations (`gaussian`)."""
+"""Expectations of activations: over Gaussian pre-activations (`gaussian`), and of normalised ones (`sphere`,
+`batch_gaussian`, `layer_norm`)."""

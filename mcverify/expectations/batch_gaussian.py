@@ -289,9 +289,7 @@ def _expanded(kernel: Callable[[Floats], Expectation], spectrum: _Spectrum, eps:
          for i, wi in first for j, wj in first for si in (1, -1) for sj in (1, -1)),
         np.zeros_like(value),
     ) / h**2  # fmt: skip
-    second = (
-        -2.5 * value + (4.0 / 3.0) * (at(h, 0) + at(-h, 0)) - (at(2 * h, 0) + at(-2 * h, 0)) / 12.0
-    ) / h**2
+    second = (-2.5 * value + (4.0 / 3.0) * (at(h, 0) + at(-h, 0)) - (at(2 * h, 0) + at(-2 * h, 0)) / 12.0) / h**2
     B = spectrum.size
     return Limit(value, 2.0 * largest / B * mixed + float((c**2).sum()) / B**2 * second, error)
 
