@@ -184,8 +184,8 @@ def _range(c: Floats, eps: float, decay: float) -> tuple[float, float]:
 
 
 def _kernel(row: Activation, which: str, C: Floats) -> Floats:
-    """E f(g_a)f(g_b) under N(0, C), (B, B), closed; f = φ or φ′ (which = "derivative"). 0 where an input is the mean
-    of the batch for every unit: φ(0) = 0, and what φ′ is there does not matter, δ staying out of g."""
+    """E f(g_a)f(g_b) under N(0, C), (B, B), closed; f = φ or φ′ (which = "derivative"). An input that is the mean of
+    the batch at every unit has g = 0, where φ′ is no coin: here it counts as one."""
     q = np.maximum(np.diagonal(C), 0.0)
     bound = np.sqrt(q[:, None] * q)
     given, shape = pairs(q[:, None], np.clip(C, -bound, bound), q[None, :])
