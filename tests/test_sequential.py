@@ -136,10 +136,12 @@ def test_the_normal_mixture_survives_extremes():
     assert e[0] < e[1] < 0 < e[2]
 
 
-def test_the_boundary_is_where_the_mixture_reaches_its_level():
-    z = sequential.normal_boundary(0.5, 1e-4)
+@pytest.mark.parametrize("share", [1e-12, 6e-8, 1e-3, 0.5, 1.0, 30.0])
+def test_the_boundary_is_where_the_mixture_reaches_its_level(share):
+    """However little is known beside what was planned for, as after a pilot that hardly varied."""
+    z = sequential.normal_boundary(share, 1e-4)
     tau = sequential.planned_precision(1.0, 1e-4)
-    assert sequential.log_e_normal(z / np.sqrt(0.5), 0.5, tau) == pytest.approx(-np.log(1e-4))
+    assert sequential.log_e_normal(z / np.sqrt(share), share, tau) == pytest.approx(-np.log(1e-4))
 
 
 def walk(shift, components=3, looks=(0.125, 0.25, 0.5, 1.0), runs=RUNS, alpha=ALPHA, within=False, margin=7.5):

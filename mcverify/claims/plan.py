@@ -108,7 +108,8 @@ def plan(claim: Claim, target: Target, pilot: Tally, least: Sizes, budget: Budge
     scale = min(1.0, share * budget.work / float((wanted * costs).sum()))
     if budget.samples is not None:
         scale = min(scale, budget.samples / float(wanted.sum()))
-    return {w: max(least[w], int(np.ceil(n * scale))) for w, n in zip(pilot.moments, wanted, strict=True)}
+    whole = 1 - 1e-12  # a budget of 20,000 is not 20,001 for the rounding of a quotient
+    return {w: max(least[w], int(np.ceil(n * scale * whole))) for w, n in zip(pilot.moments, wanted, strict=True)}
 
 
 def _unit_errors(claim: Claim, widths: FloatArray, sd: FloatArray, shares: FloatArray) -> FloatArray:

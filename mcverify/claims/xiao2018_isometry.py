@@ -141,6 +141,8 @@ DELTA_TAPS = replace(
     networks=lambda channels: Network([Convolution(GRID, channels, channels, KERNEL, CRITICAL[0], 0.0, DELTA)]),
     predict=lambda net, x: np.array([float(o == (0, 0)) for o in _OFFSETS] + [0.0]),
     mutants=(
+        _GAUSSIAN,
+        Mutant("general orthogonal kernels", mutations.weights("orthogonal")),
         Mutant("the tap beside the centre", measure=lambda trace: np.roll(_tap_energies(trace), 1, axis=1)),
         Mutant("σ_w² off by 10%", mutations.weight_gain(1.1)),
     ),

@@ -138,8 +138,10 @@ def normal_boundary(share: float, level: float) -> float:
     """How many standard errors above zero an estimate must lie for `log_e_normal` to reach log 1/level, at
     information of `share` times what `planned_precision` was given."""
     tau = float(planned_precision(1.0, level))
+    shrink = np.sqrt(share / (share + tau))
 
-    def gap(z: float) -> float:
-        return float(log_e_normal(z / np.sqrt(share), share, tau) + np.log(level))
+    def gap(s: float) -> float:
+        """At z = s/shrink, for s stays of order one however small the share."""
+        return float(log_e_normal(s / (shrink * np.sqrt(share)), share, tau) + np.log(level))
 
-    return float(brentq(gap, 0.0, 100.0))
+    return float(brentq(gap, 0.0, 100.0) / shrink)
