@@ -113,6 +113,16 @@ def test_what_is_marked_exact_is_so_at_width_three(phi):
     assert (p.grad_norm2_mark.values[:3] == "limit").all()
 
 
+def test_a_rectifier_above_a_map_above_a_block_leaves_its_gradient_exact():
+    """Rows of the map between are sign-symmetric, so that δ is isotropic given all that lies below."""
+    block = mv.Residual([mv.Dense(3, 3, 0.7, 0.1)], 0.8)
+    net = mv.Network([mv.Dense(4, 3), block, mv.Dense(3, 3, 1.3, 0.1), mv.Activation("relu"), mv.Dense(3, 2)])
+    p = mv.predict(net, X)
+    assert (p.grad_norm2_mark.values == "exact").all()
+    z, bound = worst(p, mv.simulate(net, X, samples=40_000, rng=7))
+    assert z < bound
+
+
 @pytest.mark.parametrize("phi", ["relu", "tanh"])
 def test_the_limit_is_reached_as_width_grows(phi):
     """Within 1/width times a constant of order one, and six standard errors."""

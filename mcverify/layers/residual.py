@@ -83,13 +83,13 @@ class Residual(Layer):
         )  # fmt: skip
 
     def pull_back(self, state: State, grad: Grad) -> Grad:
-        """G + scale² times what the branch pulls back; the cross terms have mean zero, exactly where δ does not depend
-        on the branch's weights."""
+        """G + scale² times what the branch pulls back. The cross terms are E δᵀJδ, J the branch's: where E δδᵀ is exact
+        it is a multiple of the identity whatever lies below, and E tr J = 0 by the branch's last weights."""
         states = chain.propagate(self.branch, state)
         scaled = replace(grad, cov=self.scale**2 * grad.cov)
         below = chain.pull_back(self.branch, states, scaled)[0]
         return Grad(
-            grad.cov + below.cov, grad.exact & below.exact & grad.independent,
+            grad.cov + below.cov, grad.exact & below.exact,
             exchangeable=grad.exchangeable and below.exchangeable, independent=below.independent,
         )  # fmt: skip
 
