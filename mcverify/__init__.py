@@ -20,6 +20,7 @@ _WHERE = {
     "Dropout": "mcverify.layers.dropout",
     "Flatten": "mcverify.layers.flatten",
     "GlobalAveragePool": "mcverify.layers.pooling",
+    "Residual": "mcverify.layers.residual",
     "activation": "mcverify.activations",
     "custom_activation": "mcverify.activations",
     "phase": "mcverify.theory.phase",
@@ -47,6 +48,7 @@ __all__ = [
     "GlobalAveragePool",
     "InputError",
     "Network",
+    "Residual",
     "Unpredictable",
     "__version__",
     "activation",
@@ -77,6 +79,7 @@ if TYPE_CHECKING:
     from mcverify.layers.dropout import Dropout
     from mcverify.layers.flatten import Flatten
     from mcverify.layers.pooling import GlobalAveragePool
+    from mcverify.layers.residual import Residual
     from mcverify.network import Network, cnn, mlp
     from mcverify.network_file import load
     from mcverify.samplers.check import check_sampler

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -21,6 +21,7 @@ from mcverify.layers.dropout import Dropout
 from mcverify.layers.flatten import Flatten
 from mcverify.layers.layer import Layer
 from mcverify.layers.pooling import GlobalAveragePool
+from mcverify.layers.residual import Residual
 from mcverify.random_map.engine import Map
 from mcverify.validate import between, count
 
@@ -81,18 +82,56 @@ class Network:
 
     @property
     def maps(self) -> list[int]:
-        """Where the random maps stand in `layers`: map l − 1 gives the pre-activation h^l."""
-        return [i for i, layer in enumerate(self.layers) if layer.random_map is not None]
+        """Where the random maps stand in `layers`, a block that holds some being one: map l − 1 gives h^l, the
+        pre-activation or the block's sum."""
+        return [i for i, layer in enumerate(self.layers) if layer.random_map is not None or layer.inner]
+
+    @property
+    def sampled_maps(self) -> list[tuple[Map, int]]:
+        """Every random map, those inside blocks too, in the order of their sites; and at how many positions of one
+        input it stands."""
+        return [(v.random_map, math.prod(shape[:-1])) for v, shape in self.every_layer if v.random_map is not None]
+
+    @property
+    def every_layer(self) -> list[tuple[Layer, tuple[int, ...]]]:
+        """All layers, each before those that it holds, with the shape that it takes."""
+        return list(_depth_first(self.layers, self.input_shape))
+
+    @property
+    def entries(self) -> int:
+        """The numbers in all signals of one input, those inside blocks too."""
+        return math.prod(self.input_shape) + sum(math.prod(layer.shape(shape)) for layer, shape in self.every_layer)
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether one random map follows another through one activation at most: what χ^l is defined for."""
+        try:
+            self.gains()
+        except Unpredictable:
+            return False
+        return True
+
+    @property
+    def outputs(self) -> list[int]:
+        """The boundary at which x^l stands: above the last activation before the next map, or h^l where none is."""
+        out = []
+        for here, above in zip(self.maps, [*self.maps[1:], len(self.layers)], strict=True):
+            active = [i for i in range(here + 1, above) if isinstance(self.layers[i], Activation)]
+            out.append((active[-1] if active else here) + 1)
+        return out
 
     @property
     def widths(self) -> list[int]:
         """n_1 … n_L, the units of each pre-activation."""
-        return [self.random_map(i).fan_out for i in self.maps]
+        shapes = self._fit()
+        return [shapes[i + 1][-1] for i in self.maps]
 
     def random_map(self, i: int) -> Map:
-        """The random map of the layer at position i of `layers`."""
+        """The random map of the layer at position i of `layers`. Raises Unpredictable for a block of several."""
         found = self.layers[i].random_map
-        assert found is not None
+        if found is None:
+            kind = type(self.layers[i]).__name__.lower()
+            raise Unpredictable(f"layer {i + 1} is a {kind} block, no single random map")
         return found
 
     @property
@@ -137,13 +176,18 @@ class Network:
         return out
 
     def map_layers(self, change: Callable[[int, Layer], Layer]) -> Network:
-        """The network with `change(position, layer)` in place of every layer."""
-        return Network([change(i, layer) for i, layer in enumerate(self.layers)], self.name)
+        """The network with `change(position, layer)` in place of every layer; one inside a block has the block's
+        position."""
+
+        def changed(i: int, layer: Layer) -> Layer:
+            return change(i, layer.with_inner([changed(i, v) for v in layer.inner]) if layer.inner else layer)
+
+        return Network([changed(i, layer) for i, layer in enumerate(self.layers)], self.name)
 
     def scaled(self, factor: int) -> Network:
         """The network with every hidden and output width multiplied by `factor`; n_0 stays."""
         count("factor", factor)
-        return self.map_layers(lambda i, layer: layer.widened(factor, first=i == 0))
+        return Network([layer.widened(factor, first=i == 0) for i, layer in enumerate(self.layers)], self.name)
 
 
 def mlp(
@@ -232,8 +276,18 @@ def cnn(
     return Network(layers, name)
 
 
+def _depth_first(layers: Sequence[Layer], shape: tuple[int, ...]) -> Iterator[tuple[Layer, tuple[int, ...]]]:
+    for layer in layers:
+        yield layer, shape
+        yield from _depth_first(layer.inner, shape)
+        shape = layer.shape(shape)
+
+
 def _layer_call(layer: Layer) -> str:
     """The call that makes a layer; an activation of the user's own stands under its name."""
+    if isinstance(layer, Residual):
+        scale = f", scale={layer.scale!r}" if layer.scale != 1.0 else ""
+        return f"Residual([{', '.join(map(_layer_call, layer.branch))}]{scale})"
     return f"Activation({layer.phi.name!r})" if isinstance(layer, Activation) else repr(layer)
 
 
@@ -260,31 +314,36 @@ def _mlp_call(net: Network) -> str:
 
 def describe(net: Network) -> str:
     """The network on one line, equal neighbours counted: `64 → 8 × (dense 256 …, tanh)`."""
-    blocks: list[list[Any]] = []
-    for layer in net.layers:
-        if isinstance(layer, Dense):
-            parts = [f"dense {layer.fan_out}", f"σ_w²={layer.sigma_w2:g} σ_b²={layer.sigma_b2:g} {layer.weights}"]
-            text = " ".join(parts)
-        elif isinstance(layer, Convolution):
-            taps, law = (
-                "×".join(map(str, layer.kernel)),
-                f"σ_w²={layer.sigma_w2:g} σ_b²={layer.sigma_b2:g} {layer.weights}",
-            )
-            text = f"conv {taps} {layer.channels_out} {law} {layer.padding}"
-            text += " isometry" if layer.normalisation == "isometry" else ""
-        elif isinstance(layer, Activation):
-            text = layer.phi.name
-        elif isinstance(layer, Dropout):
-            text = f"dropout keep {layer.keep:g}"
-        else:
-            text = "average over positions" if isinstance(layer, GlobalAveragePool) else type(layer).__name__.lower()
-        if layer.random_map is not None or not blocks:
-            blocks.append([text])
-        else:
-            blocks[-1].append(text)
-    texts = ["(" + ", ".join(block) + ")" for block in blocks]
     given = "×".join(map(str, (net.input_dim, *net.input_shape[:-1])))
-    return f"{given} → " + " → ".join(_repeats(texts))
+    return f"{given} → {_chain(net.layers)}"
+
+
+def _chain(layers: Sequence[Layer]) -> str:
+    """Each map with what follows it in brackets, and repeats counted."""
+    blocks: list[list[str]] = []
+    for layer in layers:
+        if layer.random_map is not None or layer.inner or not blocks:
+            blocks.append([])
+        blocks[-1].append(_words(layer))
+    return " → ".join(_repeats(["(" + ", ".join(block) + ")" for block in blocks]))
+
+
+def _words(layer: Layer) -> str:
+    if isinstance(layer, Dense):
+        return f"dense {layer.fan_out} σ_w²={layer.sigma_w2:g} σ_b²={layer.sigma_b2:g} {layer.weights}"
+    if isinstance(layer, Convolution):
+        taps = "×".join(map(str, layer.kernel))
+        law = f"σ_w²={layer.sigma_w2:g} σ_b²={layer.sigma_b2:g} {layer.weights}"
+        isometry = " isometry" if layer.normalisation == "isometry" else ""
+        return f"conv {taps} {layer.channels_out} {law} {layer.padding}{isometry}"
+    if isinstance(layer, Activation):
+        return layer.phi.name
+    if isinstance(layer, Dropout):
+        return f"dropout keep {layer.keep:g}"
+    if isinstance(layer, Residual):
+        scale = "" if layer.scale == 1.0 else f"{layer.scale:g} × "
+        return f"x + {scale}[{_chain(layer.branch)}]"
+    return "average over positions" if isinstance(layer, GlobalAveragePool) else type(layer).__name__.lower()
 
 
 def _repeats(texts: list[str]) -> list[str]:

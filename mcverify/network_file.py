@@ -7,14 +7,19 @@ widths = [256, 256]             fan_out = 256             # or: values = [[…],
 activation = "tanh"             [[layer]]
 sigma_w2 = 1.5                  type = "activation"       [verify]            # optional
 sigma_b2 = 0.05                 phi = "tanh"              margin = 0.005
+
+[[layer]]                       [[layer.branch]]
+type = "residual"               type = "dense"
+repeat = 10                     fan_in = 256 …
 """
 
 from __future__ import annotations
 
 import inspect
 import math
+import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -31,6 +36,7 @@ from mcverify.layers.dropout import Dropout
 from mcverify.layers.flatten import Flatten
 from mcverify.layers.layer import Layer
 from mcverify.layers.pooling import GlobalAveragePool
+from mcverify.layers.residual import Residual
 from mcverify.network import Network, cnn, mlp
 from mcverify.validate import between, count
 
@@ -44,6 +50,7 @@ LAYERS: dict[str, Callable[..., Layer]] = {
     "dropout": Dropout,
     "flatten": Flatten,
     "global_average_pool": GlobalAveragePool,
+    "residual": Residual,
 }
 # By name: the constructor, and what `depth` repeats: (one width, list of widths).
 ARCHITECTURES: dict[str, tuple[Callable[..., Network], str, str]] = {
@@ -91,7 +98,10 @@ def parse(document: Table, name: str = "network") -> NetworkFile:
     _keys("", document, ["network", "layer", "inputs", "verify"])
     if ("network" in document) == ("layer" in document):
         raise InputError("file", sorted(document), "must have either a [network] table or [[layer]] tables")
-    net = _constructed(document["network"], name) if "network" in document else _listed(document["layer"], name)
+    if "network" in document:
+        net = _constructed(document["network"], name)
+    else:
+        net = Network(_listed(document["layer"], "layer"), name)
     verify = _table("verify", document.get("verify", {}))
     _keys("verify", verify, ["margin"])
     margin = verify.get("margin", DEFAULT_MARGIN)
@@ -137,22 +147,27 @@ def _constructed(table: Any, name: str) -> Network:
     return _prefixed("network", lambda: make(**table, name=name))
 
 
-def _listed(tables: Any, name: str) -> Network:
+def _listed(tables: Any, where: str) -> list[Layer]:
+    """The layers of a list of tables: `repeat` says how often one stands, `branch` holds the tables of a block."""
     if not isinstance(tables, list):
-        raise InputError("layer", tables, "must be a list of tables: write [[layer]]")
-    layers = []
+        name = re.sub(r"\[\d+\]", "", where)
+        raise InputError(where, tables, f"must be a list of tables: write [[{name}]]")
+    layers: list[Layer] = []
     for i, given in enumerate(tables):
-        where = f"layer[{i}]"
-        table = dict(_table(where, given))
-        kind = table.pop("type", None)
+        here = f"{where}[{i}]"
+        table = dict(_table(here, given))
+        kind, times = table.pop("type", None), table.pop("repeat", 1)
         if kind not in LAYERS:
-            raise InputError(f"{where}.type", kind, f"allowed: {', '.join(LAYERS)}{nearest(str(kind), list(LAYERS))}")
+            raise InputError(f"{here}.type", kind, f"allowed: {', '.join(LAYERS)}{nearest(str(kind), list(LAYERS))}")
+        count(f"{here}.repeat", times)
         make = LAYERS[kind]
         parameters = inspect.signature(make).parameters
-        _keys(where, table, ["type", *parameters])
-        _required(where, table, [k for k, p in parameters.items() if p.default is p.empty])
-        layers.append(_prefixed(where, lambda make=make, table=table: make(**table)))  # type: ignore[misc]
-    return Network(layers, name)
+        _keys(here, table, ["type", "repeat", *parameters])
+        _required(here, table, [k for k, p in parameters.items() if p.default is p.empty])
+        if "branch" in table:
+            table["branch"] = _listed(table["branch"], f"{here}.branch")
+        layers += [_prefixed(here, lambda make=make, table=table: make(**table))] * times  # type: ignore[misc]
+    return layers
 
 
 def _prefixed(where: str, make: Callable[[], Any]) -> Any:
@@ -187,24 +202,34 @@ def dumps(net: Network) -> str:
     """The network as TOML text, a [[layer]] table for each layer; `parse` reads it back.
 
     Raises InputError for an activation of the user's own, which text cannot carry."""
-    from mcverify.activations import activation
+    return "\n\n".join(_tables(net.layers, "layer", "layer")) + "\n"
 
+
+def _tables(layers: Sequence[Layer], name: str, where: str) -> list[str]:
+    """A table [[name]] for each layer, followed by those of its branch."""
     names = {kind: name for name, kind in LAYERS.items()}
-    blocks = []
-    for i, layer in enumerate(net.layers):
-        lines = ["[[layer]]", f'type = "{names[type(layer)]}"']
+    out = []
+    for i, layer in enumerate(layers):
+        lines = [f"[[{name}]]", f'type = "{names[type(layer)]}"']
         for f in fields(layer):
             value = getattr(layer, f.name)
             if isinstance(layer, Activation):
-                value = layer.phi.name
-                try:
-                    activation(value)
-                except InputError:
-                    allowed = "a custom activation cannot be written to TOML"
-                    raise InputError(f"layer[{i}].phi", value, allowed) from None
-            lines.append(f"{f.name} = {_toml_value(value)}")
-        blocks.append("\n".join(lines))
-    return "\n\n".join(blocks) + "\n"
+                value = _written(layer, f"{where}[{i}].phi")
+            if f.name != "branch":
+                lines.append(f"{f.name} = {_toml_value(value)}")
+        out += ["\n".join(lines), *_tables(layer.inner, f"{name}.branch", f"{where}[{i}].branch")]
+    return out
+
+
+def _written(layer: Activation, field: str) -> str:
+    """The activation's name. Raises InputError where that does not say which it is."""
+    from mcverify.activations import activation
+
+    try:
+        activation(layer.phi.name)
+    except InputError:
+        raise InputError(field, layer.phi.name, "a custom activation cannot be written to TOML") from None
+    return layer.phi.name
 
 
 def _toml_value(value: Any) -> str:

@@ -102,8 +102,8 @@ def _add(claim: Claim, tally: Tally, width: int, values: FloatArray, died: NDArr
 
 def cost(net: Network, inputs: int, engine: str) -> float:
     """The work of one replicate, forward and backward, in generated weights or their like."""
-    maps = [net.random_map(i) for i in net.maps]
-    return choice.work(engine, maps, [choice.Load(inputs * p, 0, inputs * p) for p in net.positions])
+    maps = net.sampled_maps
+    return choice.work(engine, [m for m, _ in maps], [choice.Load(inputs * p, 0, inputs * p) for _, p in maps])
 
 
 def width_cost(claim: Claim, width: int) -> float:

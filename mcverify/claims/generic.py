@@ -15,6 +15,7 @@ from mcverify.claims import measures, mutations
 from mcverify.claims.claim import Claim, FloatArray, Labels, Measure, Mutant, Predict
 from mcverify.claims.experiment import cost
 from mcverify.claims.plan import LEAST
+from mcverify.layers.activation import Activation
 from mcverify.network import Network
 from mcverify.theory.propagation import Prediction, propagate
 
@@ -129,7 +130,9 @@ def _followed_mutant(name: str, net: Network, margin: float) -> Mutant:
 
 def _another_activation(net: Network) -> Mutant:
     """Correlations may not move with σ_w² at all, but they do with φ, and most with a jump."""
-    jumps = all(phi is not None and phi.jumps for _, _, phi in net.gains()[:-1])
+    every = [v for v, _ in net.every_layer if isinstance(v, Activation)]
+    hidden = every[: len(every) - sum(isinstance(v, Activation) for v in net.layers[net.end :])]
+    jumps = bool(hidden) and all(v.phi.jumps for v in hidden)
     other = "linear" if jumps else "sign"
     return Mutant(f"{other} activations", mutations.activation(other))
 

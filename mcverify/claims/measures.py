@@ -26,6 +26,8 @@ _RTOL = 1e-7
 def one_step_layers(net: Network) -> list[tuple[int, Phi, float]]:
     """(l, φ, ρ) for every map l ≥ 1 whose output reaches map l + 1 through φ alone, or φ and dropout, position by
     position: the square of a mean over positions is no function of the variances."""
+    if not net.is_chain:
+        return []
     steps = []
     gains = net.gains()
     for l, (here, _, phi) in enumerate(gains[:-1], start=1):

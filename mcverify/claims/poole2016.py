@@ -229,7 +229,9 @@ C_FIXED_POINT = Claim(
     test="ladder",
     margin=0.08,
     margin_reason="a ninth of the distance to c* = 1",
-    growth=0.5,  # near a fixed point the layers of the last ξ_c = 7 count, not all sixteen
+    # Near a fixed point the layers of the last ξ_c = 7 count, not all sixteen: 8 per 1/width. Fits to 875,000 networks
+    # of widths 16 … 192 find c₂/c₁ = 2.2 ± 0.8 and 1.3 ± 1.0.
+    growth=0.5,
     labels=lambda net: ["from above", "from below"],
     rival=Rival("every correlation ends at 1", lambda net, x: np.ones(2)),
     mutants=(Mutant("σ_w² of the ordered point", mutations.weight_gain(ORDERED[0] / CHAOTIC[0])),

@@ -49,12 +49,13 @@ class Activation(Layer):
         )  # fmt: skip
 
     def pull_back(self, state: State, grad: Grad) -> Grad:
-        """Elementwise E φ′(u_a) φ′(u_b) (Schoenholz et al. 2017, eq. 10): a limit, but for linear φ, and on
-        the diagonal for positively homogeneous φ with independent Gaussian weights (Hanin 2018) wherever no
-        layer below can die: at h = 0 the sign of a unit is not a coin. There what is zero stays so, too."""
+        """Elementwise E φ′(u_a) φ′(u_b) (Schoenholz et al. 2017, eq. 10): a limit, but for linear φ; above the first
+        map, below a δ that no φ′ has met; and on the diagonal for positively homogeneous φ with independent Gaussian
+        weights (Hanin 2018) wherever no layer below can die: at h = 0 the sign of a unit is not a coin. There what
+        is zero stays so, too."""
         self.needs_gaussian(state)
         factor = matrix.values(self.phi, "derivative", state.cov)
-        linear = np.full(grad.exact.shape, self._is_linear)
+        linear = np.full(grad.exact.shape, self._is_linear or (self._whole_law(state) and grad.independent))
         coin = self.phi.slopes is not None and state.law == "gaussian" and not state.may_vanish
         homogeneous = (np.eye(grad.cov.shape[-1], dtype=bool) | (grad.cov == 0)) & coin
         return replace(
@@ -67,13 +68,18 @@ class Activation(Layer):
         return self.phi.slopes is not None and self.phi.slopes[0] == self.phi.slopes[1]
 
     def _exact(self, state: State) -> BoolArray:
-        if state.law == "gaussian" and state.fixed:
+        if self._whole_law(state):
             return np.ones(state.cov.shape, bool)
-        return np.eye(len(state.cov), dtype=bool) & (self.phi.slopes is not None) | self._is_linear
+        coin = self.phi.slopes is not None and state.law != "sum"
+        return np.eye(len(state.cov), dtype=bool) & coin | self._is_linear
+
+    @staticmethod
+    def _whole_law(state: State) -> bool:
+        return state.law == "gaussian" and state.fixed
 
     def needs_gaussian(self, state: State) -> None:
         """Raises Unpredictable for a state whose law is not Gaussian, at least in the limit."""
-        if state.law not in ("gaussian", "symmetric"):
+        if state.law not in ("gaussian", "symmetric", "sum"):
             what = _NOT_GAUSSIAN[state.law]
             raise Unpredictable(
                 f"activation {self.phi.name} acts on {what}, whose law is not Gaussian; put a random map before it"

@@ -20,6 +20,7 @@ there is of a gradient whose covariance between different positions is exactly 0
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -34,7 +35,7 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 Signal = NDArray[Any]
 
-Law = Literal["input", "gaussian", "symmetric", "mixture", "unknown"]
+Law = Literal["input", "gaussian", "symmetric", "sum", "mixture", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class State:
 
     law: "input", the given points themselves; "gaussian", units i.i.d. N(0, Ĝ) given the layer below;
     "symmetric", units sign-symmetric and Gaussian only in the limit (weights of another law);
+    "sum", of Gaussians that are not independent of one another's scale: Gaussian only in the limit, and not symmetric;
     "mixture", units of different positions side by side, of different variances;
     "unknown", the image of a nonlinearity.
     fixed: Ĝ is not random, which holds for the first map's output alone.
@@ -121,6 +123,15 @@ class Layer(ABC):
     def random_map(self) -> Map | None:
         """The random map on columns that this layer samples, if it is one."""
         return None
+
+    @property
+    def inner(self) -> tuple[Layer, ...]:
+        """The layers that this one holds."""
+        return ()
+
+    def with_inner(self, layers: Sequence[Layer]) -> Layer:
+        """The layer with others in place of those that it holds."""
+        return self
 
     def met(self, x: Signal) -> Signal:
         """Columns whose Gram matrix over the map's fan_in, times σ_w², has the output's conditional mean given the

@@ -114,7 +114,7 @@ def _table(net: Network, p: Prediction, inputs: int) -> Table:
         table.add_row(
             str(l + 1), str(net.widths[l]), f"{p.gram[l, 0, 0]:.6g}{star[0]}", f"{p.length[l, 0]:.6g}{star[1]}",
             "–" if inputs * net.positions[l] == 1 else f"{c[l]:.6f}",
-            f"{p.chi[l, 0]:.6f}", f"{p.grad_gram[l, 0, 0]:.6g}{star[2]}",
+            "–" if np.isnan(p.chi[l, 0]) else f"{p.chi[l, 0]:.6f}", f"{p.grad_gram[l, 0, 0]:.6g}{star[2]}",
         )  # fmt: skip
     return table
 

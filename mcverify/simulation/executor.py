@@ -27,15 +27,13 @@ _WORTH = 3e7
 def chunk_size(net: Network, copies: int, itemsize: int, engine: str = "explicit") -> int:
     """Replicates per chunk: a function of the network, the engine's name and the number of copies of its signals (for
     each input one forward, one backward and one for each tangent) alone."""
-    shapes, maps, enough = net.shapes, [net.random_map(i) for i in net.maps], _LARGEST[engine]
-    entries = sum(math.prod(shape) for shape in shapes)
+    maps, entries, enough = net.sampled_maps, net.entries, _LARGEST[engine]
     if engine == "explicit":
-        half = [copies * p // 2 for p in net.positions]
-        work = choice.work(engine, maps, [choice.Load(columns, 0, columns) for columns in half])
+        half = [copies * p // 2 for _, p in maps]
+        work = choice.work(engine, [m for m, _ in maps], [choice.Load(columns, 0, columns) for columns in half])
         enough = min(enough, math.ceil(_WORTH / work))
     else:  # makes patches
-        each = zip(net.maps, maps, net.positions, strict=True)
-        entries += sum(p * m.fan_in - math.prod(shapes[i]) for i, m, p in each)
+        entries += sum(p * (m.fan_in - m.fan_in // m.window.taps) for m, p in maps if m.window is not None)
     return max(1, min(enough, _CHUNK_BYTES[engine] // (entries * copies * itemsize)))
 
 

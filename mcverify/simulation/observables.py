@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from mcverify.layers.chain import Record
 from mcverify.layers.grid import on_first_grid
+from mcverify.layers.layer import Layer
+from mcverify.layers.residual import Residual
 from mcverify.random_map.engine import Map
 from mcverify.simulation.trace import Trace
 
@@ -64,11 +66,11 @@ def metrics(trace: Trace) -> list[FloatArray]:
     """Ĝ^l for every layer, (replicate, column, column) on the layer's own grid."""
     kernels = trace.plan.engine.kernels
 
-    def gram(m: Map, record: Record) -> FloatArray:
-        if m.window is not None:
-            return kernels.patch_gram(kernels.gram(record.x, record.x), m.window)
-        x = record.layer.met(record.x)
-        return kernels.gram(x, x)
+    def gram(m: Map | None, layer: Layer, x: NDArray[Any]) -> FloatArray:
+        if m is not None and m.window is not None:
+            return kernels.patch_gram(kernels.gram(x, x), m.window)
+        met = layer.met(x)
+        return kernels.gram(met, met)
 
     return _met(trace, gram)
 
@@ -76,7 +78,7 @@ def metrics(trace: Trace) -> list[FloatArray]:
 def metric_variances(trace: Trace) -> list[FloatArray]:
     """Ĝ^l_aa for every layer, (replicate, column) on the layer's own grid."""
     squares = trace.plan.engine.kernels.squares
-    return _met(trace, lambda _, record: squares(record.layer.met(record.x)))
+    return _met(trace, lambda _, layer, x: squares(layer.met(x)))
 
 
 def metric_lengths(trace: Trace) -> FloatArray:
@@ -84,14 +86,31 @@ def metric_lengths(trace: Trace) -> FloatArray:
     return np.stack([_by_input(trace, g).mean(axis=-1) for g in metric_variances(trace)], axis=1)
 
 
-def _met(trace: Trace, product: Callable[[Map, Record], FloatArray]) -> list[FloatArray]:
-    """σ_b² + (σ_w²/fan_in) · product for every map, of the columns that it meets: (replicate, …) each."""
+# (map, its layer, what the layer takes) -> products of the columns that the map meets.
+Product = Callable[[Map | None, Layer, NDArray[Any]], FloatArray]
+
+
+def _met(trace: Trace, product: Product) -> list[FloatArray]:
+    """What is expected of `product` over every map's units, given its last weights' input: (replicate, …) each."""
     out = []
     for i, record in zip(trace.plan.net.maps, trace.maps, strict=True):
-        m = trace.plan.net.random_map(i)
-        g = m.sigma_b2 + m.sigma_w2 / m.fan_in * product(m, record)
+        g = _expected(trace.plan.net.layers[i], record, product)
         out.append(np.broadcast_to(g, (trace.site.count, *g.shape[1:])))
     return out
+
+
+def _expected(layer: Layer, record: Record, product: Product) -> FloatArray:
+    """σ_b² + (σ_w²/fan_in) · product of the columns that a map meets; of a block the trunk's and its last map's, which
+    are uncorrelated. layer is that of the network that is claimed, record may be of a mutant's."""
+    m = layer.random_map
+    if m is not None:
+        return np.asarray(m.sigma_b2 + m.sigma_w2 / m.fan_in * product(m, layer, record.x))
+    assert isinstance(layer, Residual)
+    trunk = product(None, layer, record.x) / record.x.shape[-1]
+    last = layer.branch[-1]
+    if last.random_map is None:  # nothing is known of it from below: what it is itself
+        return np.asarray(product(None, layer, record.y) / record.y.shape[-1])
+    return np.asarray(trunk + layer.scale**2 * _expected(last, record.saved[-1], product))
 
 
 def length(trace: Trace) -> FloatArray:

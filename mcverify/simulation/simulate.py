@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mcverify import inputs, results
-from mcverify.errors import InputError, Unpredictable
+from mcverify.errors import InputError
 from mcverify.kernels import memory
 from mcverify.kernels.backends import backend as find_backend
 from mcverify.network import Network, describe
@@ -57,10 +57,9 @@ def choose_engine(
     if dtype not in ("float32", "float64"):
         raise InputError("dtype", dtype, "allowed: float32, float64")
     name, kernels = find_backend(backend)
-    maps = [] if net is None else [net.random_map(i) for i in net.maps]
-    columns = [] if net is None else [inputs * p for p in net.positions]
-    loads = [choice.Load(c, c * tangents, c) for c in columns]
-    return choice.choose(engine, kernels, np.dtype(dtype), maps, loads, tied=tied), name
+    maps = [] if net is None else net.sampled_maps
+    loads = [choice.Load(c, c * tangents, c) for c in (inputs * p for _, p in maps)]
+    return choice.choose(engine, kernels, np.dtype(dtype), [m for m, _ in maps], loads, tied=tied), name
 
 
 Observable = Callable[[Trace], FloatArray]
@@ -155,11 +154,8 @@ def simulate(
         "length": observables.length,
         "grad_gram": observables.grad_gram,
     }
-    try:
-        net.gains()
+    if net.is_chain:
         measures["chi"] = observables.chi
-    except Unpredictable:
-        pass  # χ^l is the gain of one activation between maps; this network has something else there
     if tangents:
         measures["tangent_gram"] = observables.tangent_gram
     if len(net.input_shape) > 1:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from mcverify.inputs import checked_cotangent
 from mcverify.layers import chain
-from mcverify.layers.activation import Activation
 from mcverify.layers.chain import Record
 from mcverify.network import Network
 from mcverify.random_map.engine import Engine
@@ -56,17 +55,12 @@ class Trace:
 
     @property
     def maps(self) -> list[Record]:
-        """The random maps' records, h^1 … h^L."""
+        """The records of the maps, h^1 … h^L, blocks among them."""
         return [self.tape[i] for i in self.plan.net.maps]
 
     def outputs(self) -> list[NDArray[Any]]:
         """x^1 … x^L: what the last activation above each map gives, or h^l where there is none."""
-        maps = self.plan.net.maps
-        out = []
-        for here, above in zip(maps, [*maps[1:], len(self.tape)], strict=True):
-            active = [r.y for r in self.tape[here + 1 : above] if isinstance(r.layer, Activation)]
-            out.append(active[-1] if active else self.tape[here].y)
-        return out
+        return [self.tape[boundary - 1].y for boundary in self.plan.net.outputs]
 
 
 def trace(plan: Plan, start: int, count: int) -> Trace:

@@ -30,7 +30,7 @@ def hidden_layers(net: Network) -> list[Hidden]:
 
     A map on the mean over positions, which is no image of φ, has none."""
     kinds: list[Hidden] = []
-    gains = net.gains()
+    gains = net.gains() if net.is_chain else []
     for (here, _, phi), (above, _, _) in pairwise(gains):
         m = net.random_map(above)
         between = net.layers[here:above]
@@ -172,6 +172,8 @@ def _advice(kinds: list[Hidden], p: Prediction) -> list[str]:
 
 def _width(net: Network, p: Prediction) -> list[str]:
     """What a finite width costs: limits err by Σ 1/width, and networks differ from one another."""
+    if not net.is_chain:
+        return []
     beta = sum(1 / n for n, (_, _, phi) in zip(net.widths, net.gains(), strict=True) if phi is not None)
     text = f"Σ 1/width over hidden layers is {beta:.3g}: limits err by about that much."
     spread = length_variance(net, p)

@@ -38,7 +38,7 @@ def length_variance(net: Network, p: Prediction) -> LengthVariance:
     laws agree to first order; orthogonal weights have fluctuations of their own, which are not treated.
     """
     q = np.diagonal(p.gram, axis1=1, axis2=2)
-    if len(net.input_shape) > 1:  # positions share their weights: not treated
+    if len(net.input_shape) > 1 or not net.is_chain:  # positions that share their weights, blocks: not treated
         return LengthVariance(np.full(p.length.shape, np.nan), np.full(p.length.shape, "none", dtype="<U11"))
     value, mark = np.full(q.shape, np.nan), np.full(q.shape, "none", dtype="<U11")
     v, exact = np.zeros(q.shape[1]), True

@@ -98,9 +98,9 @@ def propagate(net: Network, x: FloatArray, cotangent: str | FloatArray = "indepe
     states = chain.Upwards(net.layers, State.of_inputs(x), positions, kept, read)
     grads = chain.pull_back_at(net.layers[: net.end], states.at, _seed(cotangent, len(x), net.shapes[net.end]))
     pre = [states.local[i + 1] for i in net.maps]
-    out = [states.local[i + 2 if phi is not None else i + 1] for i, _, phi in net.gains()]
+    out = [states.local[i] for i in net.outputs]
     met = [local_moments(grads[i + 1], p) for i, p in zip(net.maps, net.positions, strict=True)]
-    gains = [(state, gain, phi) for state, (_, gain, phi) in zip(pre, net.gains(), strict=True)]
+    chi, chi_exact = _chis(net, pre)
     return Prediction(
         covs=tuple(states.whole(i + 1).cov for i in net.maps) if kept else (),
         covs_exact=tuple(states.whole(i + 1).exact for i in net.maps) if kept else (),
@@ -110,8 +110,8 @@ def propagate(net: Network, x: FloatArray, cotangent: str | FloatArray = "indepe
         local_exact=tuple(s.exact for s in pre),
         length=np.stack([s.q.mean(axis=0) for s in out]),
         length_exact=np.stack([np.diagonal(s.exact, axis1=1, axis2=2).all(axis=0) for s in out]),
-        chi=np.stack([_chi(*gain).mean(axis=0) for gain in gains]),
-        chi_exact=np.stack([np.full(len(x), chi_is_exact(state, phi)) for state, _, phi in gains]),
+        chi=chi,
+        chi_exact=chi_exact,
         grad_gram=np.stack([cov.sum(axis=0) for cov, _ in met]),
         grad_exact=np.stack([exact.all(axis=0) for _, exact in met]),
         heuristic=states.local[-1].heuristic,
@@ -149,6 +149,16 @@ def _seed(cotangent: str | FloatArray, inputs: int, shape: tuple[int, ...]) -> G
         cov = flat @ flat.T
         cov = cov[None] if positions == 1 else cov
     return Grad(cov, np.ones(cov.shape, bool), exchangeable=isinstance(cotangent, str))
+
+
+def _chis(net: Network, pre: list[State]) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """χ^l, the mean over positions, and whether it is exact, (layer, input); NaN for a network that is no chain."""
+    inputs = pre[0].cov.shape[-1]
+    if not net.is_chain:
+        return np.full((len(pre), inputs), np.nan), np.zeros((len(pre), inputs), bool)
+    each = [(state, gain, phi) for state, (_, gain, phi) in zip(pre, net.gains(), strict=True)]
+    exact = [np.full(inputs, chi_is_exact(state, phi)) for state, _, phi in each]
+    return np.stack([_chi(*at).mean(axis=0) for at in each]), np.stack(exact)
 
 
 def _chi(state: State, gain: float, phi: Activation | None) -> FloatArray:

@@ -1,0 +1,107 @@
+"""The residual block: x + scale · branch(x), the branch being layers of any kind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mcverify.errors import InputError, Unpredictable
+from mcverify.layers import chain
+from mcverify.layers.dropout import Dropout
+from mcverify.layers.layer import Grad, Layer, Signal, State
+from mcverify.random_map.engine import Engine
+from mcverify.streams import Site
+from mcverify.validate import positive
+
+
+@dataclass(frozen=True)
+class Residual(Layer):
+    """y = x + scale · branch(x); branch: layers in order, which give back the shape they take.
+
+    An activation may stand first in the branch (before its map), or after the block, as a layer of its own.
+    Raises InputError for a branch that is empty or holds no random map."""
+
+    branch: tuple[Layer, ...]
+    scale: float = 1.0
+
+    def __init__(self, branch: Sequence[Layer], scale: float = 1.0) -> None:
+        object.__setattr__(self, "branch", tuple(branch))
+        positive("scale", scale)
+        object.__setattr__(self, "scale", float(scale))
+        for i, layer in enumerate(self.branch):
+            if not isinstance(layer, Layer):
+                raise InputError(f"branch[{i}]", layer, "must be a layer, such as Dense or Activation")
+        if not any(layer.inner or layer.random_map is not None for layer in self.branch):
+            kinds = [type(layer).__name__ for layer in self.branch]
+            raise InputError("branch", kinds, "must hold a random map: Dense or Convolution")
+
+    @property
+    def sites(self) -> int:
+        """The branch's, in its order."""
+        return sum(layer.sites for layer in self.branch)
+
+    @property
+    def inner(self) -> tuple[Layer, ...]:
+        return self.branch
+
+    def with_inner(self, layers: Sequence[Layer]) -> Residual:
+        return Residual(layers, self.scale)
+
+    @property
+    def _last(self) -> Layer:
+        """The last layer that is no mask."""
+        return next(v for v in reversed(self.branch) if not isinstance(v, Dropout))
+
+    def widened(self, factor: int, *, first: bool) -> Residual:
+        return Residual([layer.widened(factor, first=False) for layer in self.branch], self.scale)
+
+    def shape(self, in_shape: tuple[int, ...]) -> tuple[int, ...]:
+        shape = in_shape
+        for layer in self.branch:
+            shape = layer.shape(shape)
+        if shape != in_shape:
+            raise InputError("branch", shape, f"must give back the shape {in_shape} that the block takes")
+        return shape
+
+    def propagate(self, state: State) -> State:
+        """S + scale² S_branch (Yang & Schoenholz 2017, eq. 6; Taki 2017, §2): the branch's last weights are fresh, of
+        mean zero, so that it is uncorrelated with the trunk, exactly. The sum of Gaussians is one only as width grows.
+
+        Raises Unpredictable for a branch that ends in anything but a map, or a mask on one: it is correlated with its
+        trunk."""
+        if self._last.random_map is None:
+            raise Unpredictable(
+                f"residual: the branch ends in {type(self._last).__name__.lower()}, so that it is correlated with the "
+                "trunk; end it with a random map, or put the activation after the block"
+            )
+        out = chain.propagate(self.branch, state)[-1]
+        limit = state.law in ("gaussian", "symmetric", "sum")
+        return State(
+            cov=state.cov + self.scale**2 * out.cov, law="sum" if limit else "unknown", fixed=False,
+            exact=state.exact & out.exact, may_vanish=state.may_vanish and out.may_vanish, heuristic=out.heuristic,
+        )  # fmt: skip
+
+    def pull_back(self, state: State, grad: Grad) -> Grad:
+        """G + scale² times what the branch pulls back. The cross terms are E δᵀJδ, J the branch's: where E δδᵀ is exact
+        it is a multiple of the identity whatever lies below, and E tr J = 0 by the branch's last weights."""
+        states = chain.propagate(self.branch, state)
+        scaled = replace(grad, cov=self.scale**2 * grad.cov)
+        below = chain.pull_back(self.branch, states, scaled)[0]
+        return Grad(
+            grad.cov + below.cov, grad.exact & below.exact,
+            exchangeable=grad.exchangeable and below.exchangeable, independent=below.independent,
+        )  # fmt: skip
+
+    def forward(self, engine: Engine, x: Signal, site: Site) -> tuple[Signal, Any]:
+        tape = chain.forward(self.branch, engine, x, site)
+        return self._sum(x, tape[-1].y), tape
+
+    def tangent(self, engine: Engine, saved: Any, dx: Signal) -> Signal:
+        return self._sum(dx, chain.tangent(saved, engine, dx))
+
+    def backward(self, engine: Engine, saved: Any, dy: Signal) -> Signal:
+        return self._sum(dy, chain.backward(saved, engine, dy))
+
+    def _sum(self, trunk: Signal, branch: Signal) -> Signal:
+        return trunk + trunk.dtype.type(self.scale) * branch
