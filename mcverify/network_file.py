@@ -25,11 +25,13 @@ from numpy.typing import NDArray
 from mcverify import inputs
 from mcverify.errors import InputError, nearest
 from mcverify.layers.activation import Activation
+from mcverify.layers.batchnorm import BatchNorm
 from mcverify.layers.convolution import Convolution
 from mcverify.layers.dense import Dense
 from mcverify.layers.dropout import Dropout
 from mcverify.layers.flatten import Flatten
 from mcverify.layers.layer import Layer
+from mcverify.layers.layernorm import LayerNorm
 from mcverify.layers.pooling import GlobalAveragePool
 from mcverify.network import Network, cnn, mlp
 from mcverify.validate import between, count
@@ -44,6 +46,8 @@ LAYERS: dict[str, Callable[..., Layer]] = {
     "dropout": Dropout,
     "flatten": Flatten,
     "global_average_pool": GlobalAveragePool,
+    "batchnorm": BatchNorm,
+    "layernorm": LayerNorm,
 }
 # By name: the constructor, and what `depth` repeats: (one width, list of widths).
 ARCHITECTURES: dict[str, tuple[Callable[..., Network], str, str]] = {
