@@ -15,6 +15,7 @@ from mcverify.layers.layer import BoolArray, Grad, Layer, Signal, State
 from mcverify.random_map.engine import Engine
 from mcverify.streams import Site
 
+
 @dataclass(frozen=True)
 class Activation(Layer):
     """x = φ(h). `phi` is a name ("tanh", "leaky_relu(0.2)") or an Activation of mcverify.activations."""

@@ -57,9 +57,10 @@ class BatchNorm(Layer):
         The law, "sphere", goes up with it: φ needs more than second moments. Raises InputError for a batch that does
         not vary at eps = 0, Unpredictable for an h that is not Gaussian."""
         self._check_batch(len(state.cov))
-        state.needs_gaussian("batch norm", among=2)
+        state.needs_gaussian("batch norm")
         if self.eps == 0.0 and batch_gaussian.rank(state.cov) == 0:
-            raise InputError("x", f"{len(state.cov)} equal columns", "must differ: batch norm divides 0 by 0 at eps = 0")
+            told = "must differ: batch norm divides 0 by 0 at eps = 0"
+            raise InputError("x", f"{len(state.cov)} equal columns", told)
         cov = batch.propagate(activation("linear"), state.cov, eps=self.eps, gain=self.gain).value + self.shift**2
         fixed = state.fixed and state.law == "gaussian"
         return replace(
@@ -117,6 +118,6 @@ def check_remainder(name: str, remainder: float) -> None:
     """Raises Unpredictable where a large-batch limit is no approximation."""
     if remainder > LARGEST_REMAINDER:
         raise Unpredictable(
-            f"batch norm, then {name}: the first correction to the large-batch limit is {remainder:.2g} of it, too much "
-            "to leave out the next; give more inputs that differ, alike in pairs, or take a positively homogeneous φ"
+            f"batch norm, then {name}: the first correction to the large-batch limit is {remainder:.2g} of it, too "
+            "much to leave out the next; give more inputs, or equally correlated ones, or a positively homogeneous φ"
         )

@@ -20,7 +20,10 @@ class Dropout(Layer):
     keep: float
 
     elementwise = True
-    odd = True
+
+    @property
+    def odd(self) -> bool:
+        return True
 
     def __post_init__(self) -> None:
         between("keep", self.keep, 0.0, 1.0, open_low=True)

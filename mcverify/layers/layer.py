@@ -110,9 +110,9 @@ class State:
         cov, exact = (np.moveaxis(over_positions(v, positions), -1, 0).copy() for v in (self.cov, self.exact))
         return replace(self, cov=cov, exact=exact, batch=None)
 
-    def needs_gaussian(self, who: str, among: int = 0) -> None:
-        """Raises Unpredictable for a law that is not Gaussian, at least in the limit of wide layers and, where there
-        are `among` columns or more than 3, large batches."""
+    def needs_gaussian(self, who: str) -> None:
+        """Raises Unpredictable for a law that is not Gaussian, at least in the limit of wide layers and large batches:
+        those of 3 columns, whose normalised units have an unbounded density, are none."""
         if self.law not in GAUSSIAN and not (self.law == "batch_sum" and self.cov.shape[-1] > 3):
             raise Unpredictable(
                 f"{who} acts on {_OTHERS[self.law]}, whose law is not Gaussian; put a random map before it"
@@ -161,7 +161,6 @@ class Layer(ABC):
 
     elementwise = False  # acts on each unit alone, so that a cotangent is placed below it
     needs_whole = False  # pulls back by the state between all columns, even where the gradient above is local
-    odd = False  # turns with its input's sign, masks apart: above a random map its mean is zero
 
     @property
     def in_shape(self) -> tuple[int, ...] | None:
@@ -172,6 +171,11 @@ class Layer(ABC):
     def sites(self) -> int:
         """How many addresses, one after another, the layer's draws take."""
         return 1
+
+    @property
+    def odd(self) -> bool:
+        """A mask or a normalisation that turns with its input's sign: above a random map its mean is zero."""
+        return False
 
     @property
     def random_map(self) -> Map | None:

@@ -68,8 +68,8 @@ class Residual(Layer):
 
     def propagate(self, state: State) -> State:
         """S + scale² S_branch (Yang & Schoenholz 2017, eq. 6; Taki 2017, §2): the branch's last weights are fresh, of
-        mean zero, so that it is uncorrelated with the trunk, exactly. The sum of Gaussians is one only as width grows; with a
-        normalised batch in it, as the batch grows.
+        mean zero, so that it is uncorrelated with the trunk, exactly. The sum of Gaussians is one only as width grows;
+        with a normalised batch in it, as the batch grows.
 
         Raises Unpredictable for a branch that ends in anything but a map, or masks and normalisations on one: it is
         correlated with its trunk."""
