@@ -18,6 +18,7 @@ from mcverify import Activation, BatchNorm, Convolution, Dense, LayerNorm, Netwo
 from mcverify.errors import InputError, Unpredictable
 from mcverify.expectations import batch, batch_gaussian, sphere
 from mcverify.inputs import with_gram
+from mcverify.layers.layer import Grad
 from mcverify.network import describe
 from mcverify.streams import Site
 
@@ -123,23 +124,24 @@ def test_a_normalised_branch_adds_one(norm) -> None:
 
 @pytest.mark.parametrize("phi", ["relu", "tanh"])
 def test_gradients_grow_as_on_the_sphere(phi) -> None:
-    """Per layer of a plain network at B = 16, in the middle. An allowance of 2B/n = 6 %·(1/4) is what the asymmetry of
-    a batch does at n = 512: the means of 800 networks are off by less."""
+    """Per layer of a plain network at B = 16, in the middle: what is above still depends on the cotangent.
+
+    The width's share falls like 1/n: up to 0.6 % at n = 256 and 0.3 % at n = 512, for which 0.5 % is allowed."""
     B, n, x = 16, 512, with_gram(np.eye(16), 64)
     layers = [BatchNorm(), Activation(phi), Dense(n, n)]
     net = Network([Dense(64, n), *layers * 5])
     growth = float(sphere.gradient_growth(phi, B).value)
     predicted = mv.predict(net, x).grad_norm2.mean("input").values
-    assert predicted[1] / predicted[2] == pytest.approx(growth, rel=1e-3)  # above, the cotangent's own moments decay
-    g = mv.simulate(net, x, 200, rng=1, replicates=True).grad_norm2.values.mean(axis=-1)
+    assert predicted[1] / predicted[2] == pytest.approx(growth, rel=1e-12)
+    g = mv.simulate(net, x, 400, rng=1, replicates=True).grad_norm2.values.mean(axis=-1)
     for l in (1, 2, 3):
         ratio = g[:, l].mean() / g[:, l + 1].mean()
         error = (g[:, l] - ratio * g[:, l + 1]).std() / math.sqrt(len(g)) / g[:, l + 1].mean()
-        assert abs(ratio - growth) < SCORE * error + 0.015 * growth
-        assert error < 0.02 * growth
+        assert abs(ratio - growth) < SCORE * error + 0.005 * growth
+        assert error < 0.005 * growth
 
 
-@pytest.mark.parametrize("eps, gain", [(0.0, 1.0), (0.2, 2.0)])
+@pytest.mark.parametrize(("eps", "gain"), [(0.0, 1.0), (0.2, 2.0)])
 @pytest.mark.parametrize("phi", ["relu", "linear", "tanh"])
 def test_exact_marks_hold_at_width_three(phi, eps, gain) -> None:
     """Above the first map, whose batch covariance is not random: the next q, and the gradient at h¹."""
@@ -148,7 +150,8 @@ def test_exact_marks_hold_at_width_three(phi, eps, gain) -> None:
         x = with_gram(0.6 * np.eye(10) + 0.4, 12)
     net = Network([Dense(12, 3), BatchNorm(eps, gain), Activation(phi), Dense(3, 3)])
     predicted = mv.predict(net, x)
-    assert (predicted.q_mark == "exact").all() and (predicted.grad_norm2_mark == "exact").all()
+    assert (predicted.q_mark == "exact").all()
+    assert (predicted.grad_norm2_mark == "exact").all()
     measured = mv.simulate(net, x, 4000, rng=2)
     assert scores(measured, predicted, "q", "grad_gram") < SCORE
 
@@ -175,7 +178,8 @@ def test_any_batch_in_the_large_batch_limit(gain) -> None:
     for name in ("q", "grad_norm2"):
         off = np.abs(measured[name] - predicted[name])
         assert (off < SCORE * measured[f"{name}_se"] + 0.01 * np.abs(predicted[name]).max()).all()
-    assert (predicted.q_mark[0] == "exact").all() and (predicted.q_mark[1:] == "heuristic").all()
+    assert (predicted.q_mark[0] == "exact").all()
+    assert (predicted.q_mark[1:] == "heuristic").all()
 
 
 @pytest.mark.parametrize(
@@ -214,6 +218,25 @@ def test_equal_entries_take_the_form_on_the_sphere() -> None:
         assert np.abs(one - other).max() < bound * np.abs(one).max()
 
 
+def test_a_local_gradient_made_whole() -> None:
+    """(position, input, input) at its columns (input, position), zero between different positions."""
+    local = np.random.default_rng(8).standard_normal((3, 2, 2))
+    whole = Grad(local, np.ones(local.shape, bool)).whole(6)
+    for a, p, b, r in np.ndindex(2, 3, 2, 3):
+        assert whole.cov[3 * a + p, 3 * b + r] == (local[p, a, b] if p == r else 0.0)
+    assert whole.exact.all()
+    assert whole.whole(6) is whole
+
+
+def test_layer_norm_is_exact_on_the_diagonal_alone() -> None:
+    """At eps = 0 the diagonal of y is 1 at every width: at width 3 that of the next map is, and no other entry."""
+    net, x = Network([Dense(8, 3), LayerNorm(), Dense(3, 3)]), with_gram(0.5 * np.eye(4) + 0.5, 8)
+    predicted, measured = mv.predict(net, x), mv.simulate(net, x, 4000, rng=6)
+    assert ((predicted.q_mark[1] == "exact") == np.eye(4, dtype=bool)).all()
+    assert scores(measured, predicted, "length") < SCORE
+    assert abs(measured.q[1, 0, 1] - predicted.q[1, 0, 1]) > SCORE * measured.q_se[1, 0, 1]
+
+
 # ------------------------------------------------------------------------------------------------- refusals
 
 
@@ -222,7 +245,7 @@ def plain(*between, n: int = 8) -> Network:
 
 
 @pytest.mark.parametrize(
-    "net, gram, error, told",
+    ("net", "gram", "error", "told"),
     [
         (plain(BatchNorm()), np.eye(1), InputError, "at least 2"),
         (plain(BatchNorm()), np.ones((4, 4)), InputError, "must differ"),
