@@ -21,6 +21,8 @@ _WHERE = {
     "Flatten": "mcverify.layers.flatten",
     "GlobalAveragePool": "mcverify.layers.pooling",
     "Residual": "mcverify.layers.residual",
+    "BatchNorm": "mcverify.layers.batchnorm",
+    "LayerNorm": "mcverify.layers.layernorm",
     "activation": "mcverify.activations",
     "custom_activation": "mcverify.activations",
     "phase": "mcverify.theory.phase",
@@ -41,12 +43,14 @@ _WHERE = {
 
 __all__ = [
     "Activation",
+    "BatchNorm",
     "Convolution",
     "Dense",
     "Dropout",
     "Flatten",
     "GlobalAveragePool",
     "InputError",
+    "LayerNorm",
     "Network",
     "Residual",
     "Unpredictable",
@@ -74,10 +78,12 @@ if TYPE_CHECKING:
     from mcverify.checking import check
     from mcverify.errors import InputError, Unpredictable
     from mcverify.layers.activation import Activation
+    from mcverify.layers.batchnorm import BatchNorm
     from mcverify.layers.convolution import Convolution
     from mcverify.layers.dense import Dense
     from mcverify.layers.dropout import Dropout
     from mcverify.layers.flatten import Flatten
+    from mcverify.layers.layernorm import LayerNorm
     from mcverify.layers.pooling import GlobalAveragePool
     from mcverify.layers.residual import Residual
     from mcverify.network import Network, cnn, mlp

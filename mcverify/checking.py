@@ -47,14 +47,17 @@ _CONSTANT = 1e-12  # a spread below this is rounding: nothing was drawn
 _REFERENCE_SE = 1e-6  # of a reference value that is not random: the rounding of float32
 
 _MEANS = {
-    "q": "mean square of the pre-activations", "metric": "metric",
+    "q": "mean square of the pre-activations", "metric": "metric", "gram": "mean square of the pre-activations",
     "length": "length", "grad_norm2": "gradient norm", "grad_gram": "gradient norm",
 }  # fmt: skip
 _TOPICS = {
-    "q": "pre-activations", "metric": "metrics", "c": "correlations", "length": "lengths",
+    "q": "pre-activations", "metric": "metrics", "c": "correlations", "gram": "pre-activations", "length": "lengths",
     "grad_norm2": "gradient norms", "grad_gram": "gradients",
 }  # fmt: skip
-_CORRELATED = {"q": "pre-activations", "metric": "the metric", "c": "pre-activations", "grad_gram": "gradients"}
+_CORRELATED = {
+    "q": "pre-activations", "metric": "the metric", "c": "pre-activations", "gram": "pre-activations",
+    "grad_gram": "gradients",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from mcverify.activations import Activation as Phi
 from mcverify.errors import InputError, Unpredictable, nearest
 from mcverify.layers.activation import Activation
+from mcverify.layers.batchnorm import BatchNorm
 from mcverify.layers.convolution import DELTA, Convolution
 from mcverify.layers.dense import Dense
 from mcverify.layers.dropout import Dropout
 from mcverify.layers.flatten import Flatten
 from mcverify.layers.layer import Layer
+from mcverify.layers.layernorm import LayerNorm
 from mcverify.layers.pooling import GlobalAveragePool
 from mcverify.layers.residual import Residual
 from mcverify.random_map.engine import Map
@@ -266,7 +268,7 @@ def cnn(
             tuple(size), channels_in, channels_out, kernel, sigma_w2, sigma_b2, weights, padding, normalisation
         )  # fmt: skip
         layers += [layer, Activation(activation)]
-    if pooling not in POOLINGS:
+    if not isinstance(pooling, str) or pooling not in POOLINGS:
         raise InputError("pooling", pooling, f"allowed: {', '.join(POOLINGS)}{nearest(str(pooling), list(POOLINGS))}")
     if readout is not None:
         count("readout", readout)
@@ -340,6 +342,10 @@ def _words(layer: Layer) -> str:
         return layer.phi.name
     if isinstance(layer, Dropout):
         return f"dropout keep {layer.keep:g}"
+    if isinstance(layer, BatchNorm | LayerNorm):
+        told = {"ε": (layer.eps, 0.0), "gain": (layer.gain, 1.0), "shift": (layer.shift, 0.0)}
+        kind = "batch norm" if isinstance(layer, BatchNorm) else "layer norm"
+        return " ".join([kind, *(f"{name}={value:g}" for name, (value, usual) in told.items() if value != usual)])
     if isinstance(layer, Residual):
         scale = "" if layer.scale == 1.0 else f"{layer.scale:g} × "
         return f"x + {scale}[{_chain(layer.branch)}]"

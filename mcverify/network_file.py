@@ -30,11 +30,13 @@ from numpy.typing import NDArray
 from mcverify import inputs
 from mcverify.errors import InputError, nearest
 from mcverify.layers.activation import Activation
+from mcverify.layers.batchnorm import BatchNorm
 from mcverify.layers.convolution import Convolution
 from mcverify.layers.dense import Dense
 from mcverify.layers.dropout import Dropout
 from mcverify.layers.flatten import Flatten
 from mcverify.layers.layer import Layer
+from mcverify.layers.layernorm import LayerNorm
 from mcverify.layers.pooling import GlobalAveragePool
 from mcverify.layers.residual import Residual
 from mcverify.network import Network, cnn, mlp
@@ -51,6 +53,8 @@ LAYERS: dict[str, Callable[..., Layer]] = {
     "flatten": Flatten,
     "global_average_pool": GlobalAveragePool,
     "residual": Residual,
+    "batchnorm": BatchNorm,
+    "layernorm": LayerNorm,
 }
 # By name: the constructor, and what `depth` repeats: (one width, list of widths).
 ARCHITECTURES: dict[str, tuple[Callable[..., Network], str, str]] = {
@@ -58,6 +62,7 @@ ARCHITECTURES: dict[str, tuple[Callable[..., Network], str, str]] = {
     "cnn": (cnn, "channel", "channels"),
 }
 DEFAULT_MARGIN = 0.005
+_MOST = 100_000  # times that one table may stand for itself
 
 
 @dataclass(frozen=True)
@@ -131,7 +136,7 @@ def _required(where: str, table: Table, keys: list[str]) -> None:
 def _constructed(table: Any, name: str) -> Network:
     table = dict(_table("network", table))
     kind = table.pop("architecture", "mlp")
-    if kind not in ARCHITECTURES:
+    if not isinstance(kind, str) or kind not in ARCHITECTURES:
         known = list(ARCHITECTURES)
         raise InputError("network.architecture", kind, f"allowed: {', '.join(known)}{nearest(str(kind), known)}")
     make, one, several = ARCHITECTURES[kind]
@@ -157,9 +162,11 @@ def _listed(tables: Any, where: str) -> list[Layer]:
         here = f"{where}[{i}]"
         table = dict(_table(here, given))
         kind, times = table.pop("type", None), table.pop("repeat", 1)
-        if kind not in LAYERS:
+        if not isinstance(kind, str) or kind not in LAYERS:
             raise InputError(f"{here}.type", kind, f"allowed: {', '.join(LAYERS)}{nearest(str(kind), list(LAYERS))}")
         count(f"{here}.repeat", times)
+        if times > _MOST:
+            raise InputError(f"{here}.repeat", times, f"must be at most {_MOST:,}")
         make = LAYERS[kind]
         parameters = inspect.signature(make).parameters
         _keys(here, table, ["type", "repeat", *parameters])

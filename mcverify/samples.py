@@ -7,6 +7,7 @@ activation behind it) and its inputs a, b:
 - q          (replicate, layer, input, input)  (1/n_l) Σ_i h^l_ia h^l_ib, of the pre-activations
 - metric     (replicate, layer, input, input)  σ_b² + (σ_w²/n_{l−1}) Σ_i x^{l−1}_ia x^{l−1}_ib; not random at layer 1
 - c          (replicate, layer, input, input)  q_ab/√(q_aa q_bb), of the same network's q
+- gram       (replicate, layer, input, input)  of networks with positions, the mean of q_ab over equal ones
 - grad_norm2 (replicate, layer, input)         Σ_i (∂E/∂h^l_ia)², a sum over units
 - grad_gram  (replicate, layer, input, input)  Σ_i ∂E/∂h^l_ia ∂E/∂h^l_ib
 
@@ -34,9 +35,10 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float64]
 
-VARIABLES = ("q", "metric", "c", "length", "grad_norm2", "grad_gram")  # the signal's first, then the gradient's
+VARIABLES = ("q", "metric", "c", "gram", "length", "grad_norm2", "grad_gram")  # the signal's first, then the gradient's
 PREDICTED_BY = {"metric": "q"}  # the metric is the mean of q given the layer below, so both have one prediction
 _OTHERS = ("chi", "tangent_gram")  # what a stored simulation also holds; nothing is said of it
+_BETWEEN_POSITIONS = ("q", "metric", "c", "q_local", "c_local")  # of networks with positions; gram is their mean
 _DISTINCT = 0.9  # copies of networks inflate the sample: at this share a standard error is 5% too small
 # What NumPy raises for a file that is cut, foreign or pickled.
 _DAMAGED = OSError, ValueError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error
@@ -62,8 +64,11 @@ def read(samples: Any, prediction: xr.Dataset) -> Samples:
     Values that are not finite are let through: they are counted by whoever judges."""
     given, facts = _opened(samples)
     stored = facts.get("kind") == "simulation"
-    names = [name for name in given if not (stored and name in _OTHERS)]
+    others = (*_OTHERS, *(_BETWEEN_POSITIONS if "gram" in prediction else ()))
+    names = [name for name in given if not (stored and name in others)]
     for name in names:
+        if name in others and name not in _OTHERS:
+            raise InputError(f"samples.{name}", "between positions", "give gram instead, the mean over equal ones")
         if name not in VARIABLES:
             raise InputError("samples", name, f"unknown variable; allowed: {', '.join(VARIABLES)}{_near(name)}")
         if PREDICTED_BY.get(name, name) not in prediction:

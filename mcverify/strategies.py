@@ -18,6 +18,7 @@ when a strategy is made: InputError names the one that cannot be. Needs `pip ins
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -363,11 +364,22 @@ def inputs(
 ) -> Strategy[FloatArray]:
     """Inputs (input, n_0) of any kind (see `vectors`), more of them than dimensions among them.
 
-    input_dim: n_0, or the network whose it is. kinds: one or several of KINDS, or a strategy. gram: a Gram matrix,
-    or a strategy such as grams(), instead: then x_a · x_b / n_0 = gram[a, b] (`mcverify.inputs.with_gram`), and
-    grams of rank above n_0 are passed over. Raises InputError for an unknown kind, min > max, or kinds beside gram."""
-    dim = input_dim.input_dim if isinstance(input_dim, Network) else input_dim
-    count("input_dim", dim)
+    input_dim: n_0, or the network whose it is; with positions inputs are (input, channels, *positions). kinds: one or
+    several of KINDS, or a strategy. gram: a Gram matrix, or a strategy such as grams(), instead: then
+    x_a · x_b / n_0 = gram[a, b] (`mcverify.inputs.with_gram`), and grams of rank above n_0 are passed over. Raises
+    InputError for an unknown kind, min > max, or kinds beside gram."""
+    shape = input_dim.input_shape if isinstance(input_dim, Network) else (input_dim,)
+    for axis in shape:
+        count("input_dim", axis)
+    return _vectors(math.prod(shape), min_inputs, max_inputs, kinds, gram).map(
+        lambda x: np.moveaxis(x.reshape(-1, *shape), -1, 1)
+    )
+
+
+def _vectors(
+    dim: int, min_inputs: int, max_inputs: int, kinds: Sequence[str] | Strategy[str] | None,
+    gram: ArrayLike | Strategy[FloatArray] | None,
+) -> Strategy[FloatArray]:  # fmt: skip
     _in_order("inputs", min_inputs, max_inputs)
     if gram is not None:
         if kinds is not None:

@@ -6,12 +6,14 @@ import tomllib
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
 import mcverify as mv
 from mcverify.claims.generic import generic_claims
+from mcverify.cli import main
 from mcverify.errors import InputError, Unpredictable
 from mcverify.inputs import checked
 from mcverify.kernels.backends import backend
@@ -179,6 +181,17 @@ def test_bad_input_gets_one_line():
         mv.Residual([mv.Dense(4, 4)], 0)
 
 
+def test_what_is_no_list_of_layers_or_repeats_without_end_gets_one_line():
+    for branch in (None, mv.Dense(4, 4), "dense"):
+        with pytest.raises(InputError, match=r"branch: .*must be a list of layers"):
+            mv.Residual(branch)
+    table = {"type": "dense", "fan_in": 4, "fan_out": 4}
+    with pytest.raises(InputError, match=r"layer\[0\].repeat: got 1000000000000; must be at most 100,000"):
+        parse({"layer": [table | {"repeat": 10**12}]})
+    with pytest.raises(InputError, match=r"layer\[0\].type"):
+        parse({"layer": [table | {"type": ["dense"]}]})
+
+
 # ---- as values --------------------------------------------------------------------------------------------
 
 
@@ -190,3 +203,17 @@ def test_blocks_widen_are_told_and_written():
     assert parse(tomllib.loads(dumps(net))).net.layers == net.layers
     inner = chain.propagate(net.layers[:2], chain.State.of_inputs(checked(X, (4,))))[-1]
     np.testing.assert_allclose(inner.cov, mv.predict(net, X).q[1])
+
+
+def test_simulate_tells_of_blocks_beside_theory_and_without_it(tmp_path):
+    """χ is of chains alone: neither side has it; where theory has no answer the measured means stand alone."""
+    assert "chi" not in mv.predict(blocks(6, "tanh"), X)
+    assert "chi" not in mv.simulate(blocks(6, "tanh"), X, samples=4)
+    refused = mv.Network([mv.Dense(4, 6), mv.Residual([mv.Dense(6, 6), mv.Activation("relu")])])
+    for network, told in ((blocks(6, "tanh"), ""), (refused, "Theory has no answer: residual: the branch ends in")):
+        path = tmp_path / "net.toml"
+        path.write_text(dumps(network))
+        run = CliRunner().invoke(main, ["simulate", str(path), "--samples", "16"])
+        assert run.exit_code == 0, run.output
+        assert told in " ".join(run.output.split())
+        assert "16 networks" in run.output

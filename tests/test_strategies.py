@@ -388,3 +388,9 @@ def test_it_is_a_lazy_submodule():
     code = f"import sys, mcverify; {there}; mcverify.strategies; {there}"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "False\nTrue\n"
+
+
+@given(strategies.with_inputs(strategies.convolutional_networks(max_depth=2)))
+def test_inputs_of_convolutional_networks_have_positions(drawn):
+    net, x = drawn
+    assert x.shape[1:] == (net.input_shape[-1], *net.input_shape[:-1])

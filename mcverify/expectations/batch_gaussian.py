@@ -215,20 +215,23 @@ def _homogeneous(act: str | Activation) -> Activation:
 # --------------------------------------------------------------------------------- any φ, a large batch
 
 
-def limit(act: str | Activation, S: ArrayLike, *, eps: float = 0.0, rtol: float = 1e-10) -> Limit:
-    """E φ(y_a)φ(y_b), (B, B), as B → ∞: that of N(0, C/(v̄ + ε)), v̄ = tr C/B; and the first correction."""
+def limit(
+    act: str | Activation, S: ArrayLike, *, eps: float = 0.0, gain: float = 1.0, rtol: float = 1e-10
+) -> Limit:
+    """E φ(g·y_a)φ(g·y_b), (B, B), as B → ∞: y ~ N(0, C/(v̄ + ε)), v̄ = tr C/B; and the first correction. g = gain."""
     row, spectrum = activation(act), _spectrum(S)
 
     def kernel(C: Floats) -> Expectation:
-        return _gaussian_pairs(lambda *q: gaussian.covariance(row, *q, rtol=rtol), C)
+        return _gaussian_pairs(lambda *q: gaussian.covariance(row, *q, rtol=rtol), gain**2 * C)
 
     return _expanded(kernel, spectrum, eps, power=0)
 
 
 def limit_pull_back(
-    act: str | Activation, S: ArrayLike, G: ArrayLike, *, eps: float = 0.0, rtol: float = 1e-10
+    act: str | Activation, S: ArrayLike, G: ArrayLike, *, eps: float = 0.0, gain: float = 1.0, rtol: float = 1e-10
 ) -> tuple[Limit, float]:
-    """The moments at h, (B, B), from G at x = φ(y), as B → ∞ for G near diagonal; and what to add to their trace.
+    """The moments at h, (B, B), from G at x = φ(g·y), g = gain, as B → ∞ for G near diagonal; and what to add to their
+    trace. Written for g = 1:
 
     The matrix is P (G∘E φ′φ′) P/(v̄ + ε), its correction that of E φ′(y_a)φ′(y_b)/(v + ε) alone. Both leave out what
     yyᵀ/B takes away, which is of first order where G is near diagonal (cotangents of the inputs independent) but of
@@ -242,13 +245,14 @@ def limit_pull_back(
         raise InputError("G", moments.shape, f"must have the shape of S, ({B}, {B})")
 
     def kernel(of: Callable[..., Expectation], given: Activation) -> Callable[[Floats], Expectation]:
-        return lambda C: _gaussian_pairs(lambda *q: of(given, *q, rtol=rtol), C)
+        return lambda C: _gaussian_pairs(lambda *q: of(given, *q, rtol=rtol), gain**2 * C)
 
     found = _expanded(kernel(gaussian.derivative_covariance, row), spectrum, eps, power=1)
     total = spectrum.mean_variance + eps
     P = np.eye(B) - 1.0 / B
-    value, correction = (P @ (moments * m) @ P / total for m in (found.value, found.correction))
-    error = np.abs(P) @ (np.abs(moments) * found.error) @ np.abs(P) / total
+    scale = gain**2 / total
+    value, correction = (scale * P @ (moments * m) @ P for m in (found.value, found.correction))
+    error = scale * np.abs(P) @ (np.abs(moments) * found.error) @ np.abs(P)
     along = 0.0
     for power, share in ((1, 1.0), (2, eps / total)) if eps else ((1, 1.0),):
         turn = _expanded(kernel(gaussian.covariance, _turning(row)), spectrum, eps, power)

@@ -9,15 +9,11 @@ import numpy as np
 
 from mcverify import activations
 from mcverify.errors import Unpredictable
-from mcverify.expectations import matrix
+from mcverify.expectations import batch, matrix
+from mcverify.layers.batchnorm import check_remainder
 from mcverify.layers.layer import BoolArray, Grad, Layer, Signal, State
 from mcverify.random_map.engine import Engine
 from mcverify.streams import Site
-
-_NOT_GAUSSIAN = {
-    "input": "the inputs themselves", "unknown": "the image of another nonlinearity",
-    "mixture": "units of several positions",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,20 +35,41 @@ class Activation(Layer):
 
         Exact where S is the whole law: at the first map, whose Ĝ is not random, and afterwards wherever
         the expectation is linear in S, so that averaging over the random Ĝ changes nothing: the diagonal
-        of positively homogeneous φ, and all of a linear one."""
+        of positively homogeneous φ, and all of a linear one. Of normalised batches see `_of_batch`."""
+        dies = self.phi.slopes is not None and 0.0 in self.phi.slopes
+        if state.law == "sphere":
+            return replace(self._of_batch(state), may_vanish=state.may_vanish or dies)
         self.needs_gaussian(state)
         cov = matrix.values(self.phi, "covariance", state.cov)
-        dies = self.phi.slopes is not None and 0.0 in self.phi.slopes
         return replace(
             state, cov=cov, law="unknown", fixed=False, exact=state.exact & self._exact(state),
-            may_vanish=state.may_vanish or dies,
+            may_vanish=state.may_vanish or dies, heuristic=state.heuristic or state.law == "batch_sum",
+        )  # fmt: skip
+
+    def _of_batch(self, state: State) -> State:
+        """E φ(y_a) φ(y_b), y normalised over the batch (Yang et al. 2019): exact above the first map, but for large
+        batches taken to their limit, whose remainder no width makes small.
+
+        Raises Unpredictable for a shift, and a batch too small for the limit."""
+        assert state.batch is not None
+        cov, eps, gain, shift = (getattr(state.batch, name) for name in ("cov", "eps", "gain", "shift"))
+        if shift:
+            raise Unpredictable(f"batch norm with a shift, then {self.phi.name}: treated at shift 0 alone")
+        found = batch.propagate(self.phi, cov, eps=eps, gain=gain)
+        check_remainder(self.phi.name, found.remainder)
+        limit = found.remainder > 0.0
+        return replace(
+            state, cov=found.value, law="unknown", fixed=False, exact=state.exact & (state.fixed and not limit),
+            heuristic=state.heuristic or limit,
         )  # fmt: skip
 
     def pull_back(self, state: State, grad: Grad) -> Grad:
         """Elementwise E φ′(u_a) φ′(u_b) (Schoenholz et al. 2017, eq. 10): a limit, but for linear φ; above the first
         map, below a δ that no φ′ has met; and on the diagonal for positively homogeneous φ with independent Gaussian
         weights (Hanin 2018) wherever no layer below can die: at h = 0 the sign of a unit is not a coin. There what
-        is zero stays so, too."""
+        is zero stays so, too. Above a batch norm φ′ waits for it."""
+        if state.law == "sphere":
+            return replace(grad, pending=self.phi)
         self.needs_gaussian(state)
         factor = matrix.values(self.phi, "derivative", state.cov)
         linear = np.full(grad.exact.shape, self._is_linear or (self._whole_law(state) and grad.independent))
@@ -70,7 +87,7 @@ class Activation(Layer):
     def _exact(self, state: State) -> BoolArray:
         if self._whole_law(state):
             return np.ones(state.cov.shape, bool)
-        coin = self.phi.slopes is not None and state.law != "sum"
+        coin = self.phi.slopes is not None and state.law not in ("sum", "batch_sum")
         return np.eye(len(state.cov), dtype=bool) & coin | self._is_linear
 
     @staticmethod
@@ -79,11 +96,7 @@ class Activation(Layer):
 
     def needs_gaussian(self, state: State) -> None:
         """Raises Unpredictable for a state whose law is not Gaussian, at least in the limit."""
-        if state.law not in ("gaussian", "symmetric", "sum"):
-            what = _NOT_GAUSSIAN[state.law]
-            raise Unpredictable(
-                f"activation {self.phi.name} acts on {what}, whose law is not Gaussian; put a random map before it"
-            )
+        state.needs_gaussian(f"activation {self.phi.name}")
 
     def forward(self, engine: Engine, x: Signal, site: Site) -> tuple[Signal, Any]:
         return engine.kernels.activate(self.phi, x), x

@@ -97,7 +97,7 @@ class Upwards:
 
     def at(self, i: int, above: Grad) -> State:
         """The state at boundary i, local where the gradient above it is and the layer holds no others."""
-        return self.local[i] if above.local and not self._layers[i].inner else self.whole(i)
+        return self.local[i] if above.local and not self._layers[i].needs_whole else self.whole(i)
 
     def _run(self, first: int, last: int, every: int) -> None:
         state = self._whole[first]
@@ -112,7 +112,7 @@ def pull_back(layers: Sequence[Layer], states: Sequence[State], grad: Grad) -> l
 
     def at(i: int, above: Grad) -> State:
         state, inputs = states[i], above.cov.shape[-1]
-        return state.local(len(state.cov) // inputs) if above.local and not layers[i].inner else state
+        return state.local(len(state.cov) // inputs) if above.local and not layers[i].needs_whole else state
 
     return pull_back_at(layers, at, grad)
 

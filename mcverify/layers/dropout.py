@@ -21,6 +21,10 @@ class Dropout(Layer):
 
     elementwise = True
 
+    @property
+    def odd(self) -> bool:
+        return True
+
     def __post_init__(self) -> None:
         between("keep", self.keep, 0.0, 1.0, open_low=True)
 

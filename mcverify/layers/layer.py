@@ -27,6 +27,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mcverify.activations import Activation as Phi
+from mcverify.errors import Unpredictable
 from mcverify.layers.grid import over_positions
 from mcverify.random_map.engine import Engine, Map
 from mcverify.streams import Site
@@ -35,7 +37,26 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 Signal = NDArray[Any]
 
-Law = Literal["input", "gaussian", "symmetric", "sum", "mixture", "unknown"]
+Law = Literal["input", "gaussian", "symmetric", "sum", "batch_sum", "sphere", "mixture", "unknown"]
+
+GAUSSIAN: tuple[Law, ...] = ("gaussian", "symmetric", "sum")
+"""Laws that are Gaussian, at least as widths grow."""
+
+_OTHERS = {
+    "input": "the inputs themselves", "unknown": "the image of another nonlinearity",
+    "mixture": "units of several positions", "sphere": "normalised batches",
+    "batch_sum": "a sum with normalised batches of 3 columns at most",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What units normalised over a batch are made of: y = gain · BN(h) + shift, h ~ N(0, cov), (column, column)."""
+
+    cov: FloatArray
+    eps: float
+    gain: float
+    shift: float
 
 
 @dataclass(frozen=True)
@@ -45,6 +66,9 @@ class State:
     law: "input", the given points themselves; "gaussian", units i.i.d. N(0, Ĝ) given the layer below;
     "symmetric", units sign-symmetric and Gaussian only in the limit (weights of another law);
     "sum", of Gaussians that are not independent of one another's scale: Gaussian only in the limit, and not symmetric;
+    "sphere", normalised over the batch that `batch` tells;
+    "batch_sum", a sum with such units in it: Gaussian only as the batch grows, with an excess kurtosis of −6/(B + 1) at
+    most;
     "mixture", units of different positions side by side, of different variances;
     "unknown", the image of a nonlinearity.
     fixed: Ĝ is not random, which holds for the first map's output alone.
@@ -52,7 +76,9 @@ class State:
     may_vanish: the whole signal may be exactly zero with positive probability (a dead or wholly masked layer),
     where φ′ is no longer decided by a coin of its own.
     heuristic: some expectation was taken as Gaussian though nothing makes it so as the hidden widths grow: the
-    first map's output under non-Gaussian weights, Gaussian only as n_0 grows with no entry of x dominating.
+    first map's output under non-Gaussian weights, Gaussian only as n_0 grows with no entry of x dominating; or a large
+    batch was taken for infinite.
+    batch: given by "sphere" alone, and by whole states.
     """
 
     cov: FloatArray
@@ -61,6 +87,11 @@ class State:
     exact: BoolArray
     may_vanish: bool = False
     heuristic: bool = False
+    batch: Batch | None = None
+
+    def __post_init__(self) -> None:
+        if self.law != "sphere":
+            object.__setattr__(self, "batch", None)
 
     @staticmethod
     def of_inputs(x: FloatArray) -> State:
@@ -77,7 +108,15 @@ class State:
     def local(self, positions: int) -> State:
         """The state between inputs at equal positions."""
         cov, exact = (np.moveaxis(over_positions(v, positions), -1, 0).copy() for v in (self.cov, self.exact))
-        return replace(self, cov=cov, exact=exact)
+        return replace(self, cov=cov, exact=exact, batch=None)
+
+    def needs_gaussian(self, who: str) -> None:
+        """Raises Unpredictable for a law that is not Gaussian, at least in the limit of wide layers and large batches:
+        those of 3 columns, whose normalised units have an unbounded density, are none."""
+        if self.law not in GAUSSIAN and not (self.law == "batch_sum" and self.cov.shape[-1] > 3):
+            raise Unpredictable(
+                f"{who} acts on {_OTHERS[self.law]}, whose law is not Gaussian; put a random map before it"
+            )
 
 
 @dataclass(frozen=True)
@@ -85,17 +124,30 @@ class Grad:
     """Second moments of ∂E/∂signal, summed over units, and which entries are exact at finite width.
 
     exchangeable: all units are alike, and different ones uncorrelated, as below a random map.
-    independent: δ does not depend on the weights below, as it does once φ′ was met."""
+    independent: δ does not depend on the weights below, as it does once φ′ was met.
+    pending: a φ whose φ′ is still to be met, together with the batch norm below it. heuristic: as of a state."""
 
     cov: FloatArray
     exact: BoolArray
     exchangeable: bool = True
     independent: bool = True
+    pending: Phi | None = None
+    heuristic: bool = False
 
     @property
     def local(self) -> bool:
         """Whether cov holds equal positions alone."""
         return self.cov.ndim == 3
+
+    def whole(self, columns: int) -> Grad:
+        """The moments between all columns, (column, column): zero, exactly, between different positions."""
+        if not self.local:
+            return self
+        positions, inputs = len(self.cov), self.cov.shape[-1]
+        cov, exact = np.zeros((inputs, positions) * 2), np.ones((inputs, positions) * 2, bool)
+        for p in range(positions):
+            cov[:, p, :, p], exact[:, p, :, p] = self.cov[p], self.exact[p]
+        return replace(self, cov=cov.reshape(columns, columns), exact=exact.reshape(columns, columns))
 
     def between_inputs(self) -> tuple[FloatArray, BoolArray]:
         """cov and exact (input, input) where an input is one column: local moments and whole ones are then the same."""
@@ -108,6 +160,7 @@ class Layer(ABC):
     """A frozen record of parameters with six methods."""
 
     elementwise = False  # acts on each unit alone, so that a cotangent is placed below it
+    needs_whole = False  # pulls back by the state between all columns, even where the gradient above is local
 
     @property
     def in_shape(self) -> tuple[int, ...] | None:
@@ -118,6 +171,11 @@ class Layer(ABC):
     def sites(self) -> int:
         """How many addresses, one after another, the layer's draws take."""
         return 1
+
+    @property
+    def odd(self) -> bool:
+        """A mask or a normalisation that turns with its input's sign: above a random map its mean is zero."""
+        return False
 
     @property
     def random_map(self) -> Map | None:

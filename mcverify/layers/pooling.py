@@ -10,7 +10,7 @@ import numpy as np
 
 from mcverify.errors import InputError
 from mcverify.layers.grid import checked_size
-from mcverify.layers.layer import Grad, Layer, Signal, State
+from mcverify.layers.layer import Grad, Law, Layer, Signal, State
 from mcverify.random_map.engine import Engine
 from mcverify.streams import Site
 
@@ -37,11 +37,12 @@ class GlobalAveragePool(Layer):
 
     def propagate(self, state: State) -> State:
         """S_ab = the mean of S over all pairs of positions: linear, so exact where all of them are; a law that is
-        Gaussian stays so."""
+        Gaussian stays so; normalised batches are none any more."""
         inputs = len(state.cov) // self._positions
         pairs = (inputs, self._positions, inputs, self._positions)
         cov, exact = state.cov.reshape(pairs).mean(axis=(1, 3)), np.asarray(state.exact.reshape(pairs).all(axis=(1, 3)))
-        return replace(state, cov=cov, exact=exact)
+        law: Law = "unknown" if state.law == "sphere" else state.law
+        return replace(state, cov=cov, exact=exact, law=law)
 
     def pull_back(self, state: State, grad: Grad) -> Grad:
         """Every position sees δ/positions, all the same one."""

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mcverify import results
+from mcverify.errors import Unpredictable
 from mcverify.inputs import checked
 from mcverify.network import Network, describe
 from mcverify.theory.diagnosis import diagnose
@@ -119,12 +120,22 @@ def _table(net: Network, p: Prediction, inputs: int) -> Table:
     return table
 
 
+def _predicted(net: Network, x: FloatArray) -> tuple[dict[str, FloatArray], str]:
+    """(layer,) of each variable for the first input; NaN, and why, where theory cannot treat the network."""
+    try:
+        p = propagate(net, x)
+    except Unpredictable as error:
+        return {name: np.full(len(net.maps), np.nan) for name in ("q", "length", "chi", "grad_norm2")}, str(error)
+    first = p.gram[:, 0, 0], p.length[:, 0], p.chi[:, 0], p.grad_gram[:, 0, 0]
+    return dict(zip(("q", "length", "chi", "grad_norm2"), first, strict=True)), ""
+
+
 def compare(net: Network, x: FloatArray, measured: xr.Dataset, console: Console) -> None:
-    """Measured means with standard errors beside the prediction, for the first input."""
-    x = checked(x, net.input_shape)
-    p = propagate(net, x)
-    predicted = {"q": p.gram[:, 0, 0], "length": p.length[:, 0], "chi": p.chi[:, 0], "grad_norm2": p.grad_gram[:, 0, 0]}
+    """Measured means with standard errors beside the prediction, for the first input; without one where theory cannot
+    treat the network."""
     console.print(describe(net), highlight=False)
+    predicted, why = _predicted(net, checked(x, net.input_shape))
+    predicted = {name: v for name, v in predicted.items() if name in measured}
     if console.width < 120:
         del predicted["length"]
     signs = {"q": "q", "length": "length", "chi": "χ", "grad_norm2": "‖δ‖²"}
@@ -139,7 +150,7 @@ def compare(net: Network, x: FloatArray, measured: xr.Dataset, console: Console)
             stored = "gram" if name == "q" and "gram" in measured else name
             pick = (l, 0, 0) if name == "q" else (l, 0)
             mean, se = measured[stored].values[pick], measured[f"{stored}_se"].values[pick]
-            row += [f"{mean:.4g} ± {se:.1g}", f"{values[l]:.5g}"]
+            row += [f"{mean:.4g} ± {se:.1g}", "–" if np.isnan(values[l]) else f"{values[l]:.5g}"]
         table.add_row(*row)
     console.print(table)
     a = measured.attrs
@@ -148,5 +159,7 @@ def compare(net: Network, x: FloatArray, measured: xr.Dataset, console: Console)
         f"input 1; ± is one standard error. Predictions are of infinite width: see `mcverify verify` for verdicts.",
         highlight=False,
     )
+    if why:
+        console.print(f"Theory has no answer: {why}.", highlight=False)
     if a["nonfinite"]:
         console.print(f"{a['nonfinite']} networks gave non-finite values: the means they enter do not exist.")

@@ -59,6 +59,8 @@ def predict(net: Network, x: ArrayLike, *, cotangent: str | ArrayLike = "indepen
         kind="prediction", network=describe(net), cotangent=cotangent if isinstance(cotangent, str) else "array",
         **results.left_out(len(net.maps), int(p.columns.max())),
     )
+    if not net.is_chain:  # as in simulate: χ^l is the gain of one activation between two maps
+        del variables["chi"], variables["chi_mark"]
     if len(net.input_shape) > 1:
         variables |= {"gram": p.gram, "gram_mark": marks(p.gram_exact)}
     return results.dataset(variables, attrs, net.input_shape[:-1])

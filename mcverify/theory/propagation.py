@@ -114,7 +114,7 @@ def propagate(net: Network, x: FloatArray, cotangent: str | FloatArray = "indepe
         chi_exact=chi_exact,
         grad_gram=np.stack([cov.sum(axis=0) for cov, _ in met]),
         grad_exact=np.stack([exact.all(axis=0) for _, exact in met]),
-        heuristic=states.local[-1].heuristic,
+        heuristic=states.local[-1].heuristic or grads[0].heuristic,
     )
 
 
