@@ -234,6 +234,7 @@ def convolutional_networks(
     max_size: of the grid, along each axis; other options as for `networks`, laws as for `kernel_laws`.
     Shrinks to `cnn((1, 1), [1], 'linear', kernel_size=(1,))`. Raises InputError as `networks`."""
     _in_order("depth", min_depth, max_depth)
+    count("max_size", max_size)
     channels = widths(min_depth + 1, max_depth + 1, 1, max_channels)
     grid = st.lists(st.integers(1, max_size), min_size=1, max_size=2)
     options: Strategy[dict[str, Any]] = st.fixed_dictionaries(

@@ -229,3 +229,11 @@ def test_covariances_stay_covariances(net, c):
 def test_state_of_inputs():
     x = np.array([[1.0, 2.0], [0.0, -1.0]])
     np.testing.assert_allclose(State.of_inputs(x).cov, [[2.5, -1.0], [-1.0, 0.5]])
+
+
+def test_a_correlation_that_does_not_exist_is_none_on_both_sides():
+    net, x = mv.mlp(3, [8, 8], "relu"), np.zeros((2, 3))
+    p, m = mv.predict(net, x), mv.simulate(net, x, samples=4)
+    assert np.isnan(p.c).all()
+    assert np.isnan(m.c).all()
+    assert (p.c_mark == "none").all()

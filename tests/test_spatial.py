@@ -284,3 +284,15 @@ def test_the_paper_s_network_is_at_hand():
     assert min(given.net.widths) >= 64
     assert mv.spatial_modes("tanh", 1.05, 2e-5, (8, 8)).phase.name == "critical"
     assert list(offsets(3)) == [-1, 0, 1]
+
+
+def test_what_a_circle_or_a_matrix_cannot_hold_is_refused():
+    with pytest.raises(InputError, match=r"kernel: got \(7,\); must not be wider than the circle"):
+        mv.spatial_modes("tanh", 1.5, 0.1, 4, 7)
+    for refused in (mv.border_effect, lambda phi, w, b, size: mv.border_critical_sigma_w2(phi, b, size)):
+        with pytest.raises(InputError, match=r"size: got \(64, 64\); must have at most 1,600 positions"):
+            refused("tanh", 1.5, 0.1, (64, 64))
+    wide = mv.cnn((1, 48, 48), [4, 4], "relu", 2.0, padding="zeros")
+    x = np.random.default_rng(0).normal(size=(1, 1, 48, 48))
+    words = diagnose(wide, propagate(wide, checked(x, wide.input_shape)))
+    assert any("not computed on so large a grid" in told for told in words)

@@ -222,5 +222,6 @@ def _correlation(of_q: Moments, of_sums: Moments) -> tuple[FloatArray, FloatArra
         v += 2 * (d_ab * d_aa * cov_aa + d_ab * d_bb * cov_bb + d_aa * d_bb * cov_diagonal)
         se = np.sqrt(np.maximum(v, 0) / of_q.count)
     diagonal = np.arange(c.shape[-1])
-    c[..., diagonal, diagonal], se[..., diagonal, diagonal] = 1.0, 0.0
+    alive = q_diagonal > 0
+    c[..., diagonal, diagonal], se[..., diagonal, diagonal] = np.where(alive, 1.0, np.nan), np.where(alive, 0.0, np.nan)
     return c, se

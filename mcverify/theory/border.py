@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from mcverify.activations import Activation
 from mcverify.activations import activation as look_up
+from mcverify.errors import InputError
 from mcverify.theory.critical_line import NoCriticalPoint, critical_points, critical_sigma_w2
 from mcverify.theory.fixed_points import fixed_points, settle
 from mcverify.theory.roots import refine
@@ -31,6 +32,7 @@ from mcverify.theory.variance_map import VarianceMap, checked
 
 Floats = NDArray[np.float64]
 
+LARGEST = 1600  # positions whose average over taps is held as a matrix
 _PLAIN, _NEWTON = 30, 60
 _SETTLED = 1e-13
 
@@ -74,6 +76,15 @@ def leading_eigenvalue(average: Floats, weights: Floats | float = 1.0) -> float:
     return float(np.abs(np.linalg.eigvals(alike)).max())
 
 
+def _bordered(size: int | Sequence[int]) -> tuple[int, ...]:
+    """A grid whose average over taps may be held as a matrix. Raises InputError for a larger one."""
+    grid = checked_size(size)
+    if math.prod(grid) > LARGEST:
+        allowed = f"must have at most {LARGEST:,} positions; on a larger grid the border matters less"
+        raise InputError("size", grid, allowed)
+    return grid
+
+
 def border_effect(
     activation: str | Activation,
     sigma_w2: float,
@@ -88,7 +99,7 @@ def border_effect(
     """A zero-padded convolutional network with many channels; arguments as in `spatial_modes`.
 
     Raises InputError for unusable parameters."""
-    grid = checked_size(size)
+    grid = _bordered(size)
     average = truncated_average(grid, tap_energies(len(grid), kernel, taps))
     q_map = checked(activation, sigma_w2, sigma_b2, keep)
     q = _profile(q_map, average, q0)
@@ -107,7 +118,7 @@ def border_critical_sigma_w2(
 
     Raises InputError for unusable parameters, NoCriticalPoint (an InputError) where the circle has none, or where none
     is found up to 1/λ_1² of the circle's."""
-    grid = checked_size(size)
+    grid = _bordered(size)
     average = truncated_average(grid, tap_energies(len(grid), kernel, taps))
     circle, leading = critical_sigma_w2(activation, sigma_b2), leading_eigenvalue(average)
     if look_up(activation).slopes is not None or critical_points(activation, sigma_b2)[0][0] == 0.0:

@@ -13,7 +13,7 @@ from mcverify.layers.convolution import Convolution
 from mcverify.layers.dropout import Dropout
 from mcverify.layers.pooling import GlobalAveragePool
 from mcverify.network import Network
-from mcverify.theory.border import border_critical_sigma_w2, border_effect
+from mcverify.theory.border import LARGEST, border_critical_sigma_w2, border_effect
 from mcverify.theory.critical_line import NoCriticalPoint, critical_sigma_w2
 from mcverify.theory.finite_width import length_variance
 from mcverify.theory.phase import Phase, phase
@@ -111,6 +111,8 @@ def _frequency(f: tuple[int, ...]) -> str:
 def _border(net: Network, grid: Convolution, kind: Hidden, found: Phase) -> list[str]:
     """What zeros beyond the border change, the phase being that of a circle."""
     phi, sigma_w2, sigma_b2, keep = kind
+    if math.prod(grid.size) > LARGEST:
+        return ["That is for a circle; what zeros beyond the border change is not computed on so large a grid."]
     border = border_effect(phi, sigma_w2, sigma_b2, grid.size, taps=_taps(grid), keep=keep)
     text = f"That is for a circle. Zeros beyond the border shrink the mean over taps by {border.leading:.6g} a layer"
     if math.isfinite(border.edge_to_middle):
@@ -152,8 +154,14 @@ def _gradients(net: Network, p: Prediction) -> list[str]:
     per_layer = math.exp(total / (len(net.maps) - 1))
     return [
         f"From layer {len(net.maps)} to layer 1 the gradient norm ‖δ‖² changes by a factor {math.exp(total):.3g}, "
-        f"{per_layer - 1:+.2%} per layer on average."
+        f"{per_layer - 1:+.2%} per layer on average{_shared_out(net)}."
     ]
+
+
+def _shared_out(net: Network) -> str:
+    """What of the gradient's change is but a mean over positions."""
+    pools = [math.prod(v.size) for v in net.layers if isinstance(v, GlobalAveragePool)]
+    return f"; a factor 1/{pools[0]} of it is the mean over positions" if pools else ""
 
 
 def _advice(kinds: list[Hidden], p: Prediction) -> list[str]:

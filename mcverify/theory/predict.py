@@ -46,7 +46,7 @@ def predict(net: Network, x: ArrayLike, *, cotangent: str | ArrayLike = "indepen
     variables: dict[str, NDArray[Any]] = {
         f"q{ending}": q, f"q{ending}_mark": _where(q, marks(np.stack(on_first_grid(q_exact, False)))),
         f"c{ending}": correlation(q),
-        f"c{ending}_mark": _where(q, marks(np.broadcast_to(np.eye(q.shape[-1], dtype=bool), q.shape))),
+        f"c{ending}_mark": _where(correlation(q), marks(np.broadcast_to(np.eye(q.shape[-1], dtype=bool), q.shape))),
         "chi": p.chi, "chi_mark": _where(p.chi, marks(p.chi_exact)),
         "length": p.length, "length_mark": marks(p.length_exact),
         "grad_gram": p.grad_gram, "grad_gram_mark": marks(p.grad_exact),

@@ -203,6 +203,8 @@ def spatial_modes(
     weights, "centre" and "binomial" for orthogonal kernels. Raises InputError for unusable parameters."""
     grid = checked_size(size)
     energies = tap_energies(len(grid), kernel, taps)
+    if any(k > n for k, n in zip(energies.shape, grid, strict=True)):
+        raise InputError("kernel", energies.shape, f"must not be wider than the circle it lies on, {grid}")
     found = phase(activation, sigma_w2, sigma_b2, keep, q0=q0)
     kappa = _kappa(look_up(activation), found)
     return SpatialModes(found, grid, energies, mode_eigenvalues(grid, energies), kappa)

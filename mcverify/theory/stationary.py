@@ -46,7 +46,7 @@ def predict_stationary(net: Network, cov: ArrayLike, *, cotangent: str = "indepe
     layers of another grid, in place of q and c, and without length_var.
     Raises InputError for unusable arguments, Unpredictable for a network that is not treated.
     """
-    if cotangent not in ("independent", "shared"):
+    if not isinstance(cotangent, str) or cotangent not in ("independent", "shared"):
         raise InputError("cotangent", cotangent, "allowed: independent, shared")
     s = _checked(net, cov)
     states, shapes = [s], net.shapes
