@@ -219,6 +219,19 @@ def test_non_finite_replicates_are_counted():
     assert not np.isfinite(run.q.values[-1]).any()
 
 
+def test_large_values_wait_in_small_blocks_which_chunks_do_not_change():
+    """What waits is bounded; a block is a function of one replicate's size, so that cuts still change nothing."""
+    values = np.random.default_rng(0).normal(size=(13, 1 << 20))  # eight megabytes a replicate: blocks of four
+    every, single = Moments(), Moments()
+    every.add(values)
+    for value in values:
+        single.add(value[None])
+        assert sum(map(len, single._pending)) < 4
+    for one, other in ((every.finish().mean, single.finish().mean), (every.variance, single.variance)):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_allclose(every.variance, values.var(axis=0, ddof=1), rtol=1e-12)
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(1, 2 * BLOCK), min_size=1, max_size=8), st.randoms(use_true_random=False))
 def test_moments_do_not_depend_on_the_cut(cuts, random):

@@ -103,13 +103,17 @@ def _over_tiles(compute: Compute, cov: Floats, value: Floats, error: Floats | No
     cuts = [slice(start, min(start + _TILE, len(cov))) for start in range(0, len(cov), _TILE)]
 
     def strip(i: int) -> None:
-        rows, unwanted = cuts[i], np.empty((_TILE, _TILE))
+        rows = cuts[i]
         for columns in cuts[i:]:
-            tile = cov[rows, columns]
-            off = unwanted[: tile.shape[0], : tile.shape[1]] if error is None else error[rows, columns]
-            if compute(tile, rows, columns, value[rows, columns], off):
+            # Copies, of entries one after another: a strided row keeps the compiler from vector instructions.
+            tile, inner = cov[rows, columns].copy(), value[rows, columns].copy()
+            off = np.empty(tile.shape) if error is None else error[rows, columns].copy()
+            if compute(tile, rows, columns, inner, off):
                 q = np.diagonal(cov)
                 pairs(q[rows, None], tile, q[columns])  # raises, with the first such entry
+            value[rows, columns] = inner
+            if error is not None:
+                error[rows, columns] = off
         for out in (value, error):
             if out is not None:
                 tiles_cpu.mirror(out, rows.start, rows.stop)
@@ -134,7 +138,11 @@ def _closed(act: Activation, which: Which, cov: Floats) -> Compute | None:
     negative, positive = act.slopes or (0.0, 0.0)
     numbers = (negative * negative + positive * positive, negative * positive, float(which == "derivative"))
     kernel = tiles_cpu.erf if act.kernel == "erf" else tiles_cpu.homogeneous
-    return lambda tile, rows, columns, *out: kernel(tile, sides[:, rows], sides[:, columns], numbers, *out)
+
+    def compute(tile: Floats, rows: slice, columns: slice, *out: Floats) -> int:
+        return int(kernel(tile, sides[:, rows].copy(), sides[:, columns].copy(), numbers, *out))
+
+    return compute
 
 
 def _beside_zeros(f: Integrand, cov: Floats, rtol: float, value: Floats, error: Floats | None) -> None:
@@ -185,7 +193,8 @@ def _sum_of(s: mehler.Spectrum, where: Where, cov: Floats, count: int, target: f
     sides = _sides(cov, np.sqrt(s.power)[where], np.sqrt(s.tail)[where], s.error[where], s.lost[where])
 
     def compute(tile: Floats, rows: slice, columns: slice, value: Floats, error: Floats) -> int:
-        both = sides[:, rows], sides[:, columns], even[:, rows], odd[:, rows], even[:, columns], odd[:, columns]
+        whole = sides[:, rows], sides[:, columns], even[:, rows], odd[:, rows], even[:, columns], odd[:, columns]
+        both = [part.copy() for part in whole]
         return int(tiles_cpu.mehler(tile, *both, count, target, value, error))
 
     return compute

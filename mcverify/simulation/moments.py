@@ -12,6 +12,13 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 
 BLOCK = 256
+_WAITING = 1 << 25  # bytes of replicates that may wait for their block: large values have smaller ones
+
+
+def _block(values: FloatArray) -> int:
+    """Replicates in a block, a power of two: a function of one replicate's size alone."""
+    size = max(1, values[0].nbytes)
+    return max(1, min(BLOCK, 1 << max(0, (_WAITING // size).bit_length() - 1)))
 
 
 class Moments:
@@ -32,12 +39,13 @@ class Moments:
         self.nonfinite += int((~np.isfinite(values)).any(axis=axes).sum())
         self._pending.append(values)
         waiting = sum(len(v) for v in self._pending)
-        if waiting < BLOCK:
+        block = _block(values)
+        if waiting < block:
             return
         joined = np.concatenate(self._pending)
-        full = waiting - waiting % BLOCK
-        for i in range(0, full, BLOCK):
-            self._merge(joined[i : i + BLOCK])
+        full = waiting - waiting % block
+        for i in range(0, full, block):
+            self._merge(joined[i : i + block])
         self._pending = [joined[full:]] if waiting > full else []
 
     def copy(self) -> Moments:
