@@ -1,8 +1,9 @@
-"""Gradients deep in a circular convolutional network, where the mean over positions is all that is left.
+"""Gradients in a circular convolutional network whose signals and gradients are alike at all positions.
 
-Modes of λ_f < 1 die out, so that signals and gradients are the same at every position. For those a convolution is
-the dense map Σ_β W_β, whose entries have variance σ_w²/c: the width is the number of channels c, whatever the
-kernel. What follows is therefore a dense network's, to first order in 1/c, around its fixed point q* = Q(q*).
+So they are for inputs and cotangents that are, and wherever correlations between positions have come to 1; near a
+critical point that takes ξ_c layers, more than networks have. For those signals a convolution is the dense map
+Σ_β W_β, whose entries have variance σ_w²/c: the width is the number of channels c, whatever the kernel. What follows
+is therefore a dense network's, to first order in 1/c, around its fixed point q* = Q(q*).
 
 r_l = ‖δ^l‖²/‖δ^{l+1}‖² is χ(G^l) times a mean over units of φ′² g², g ~ N(0, 1) but in the direction of x^l, where W is
 known from the forward pass. With a = (log χ)′, b = (log χ)″ at q*, G^l of mean q* + k and variance V,
