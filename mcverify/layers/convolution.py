@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mcverify.errors import InputError, nearest
 from mcverify.expectations.matrix import SMALL
 from mcverify.kernels.patches import Window, neighbours, patches
+from mcverify.layers.grid import axes, checked_size
 from mcverify.layers.layer import BoolArray, Grad, Law, Layer, Signal, State
 from mcverify.random_map.engine import Engine, Map
 from mcverify.random_map.orthogonal_kernel import compose, compose_transpose, energies, factors
@@ -54,14 +55,8 @@ class Convolution(Layer):
     normalisation: str = "mean_field"
 
     def __post_init__(self) -> None:
-        for field in ("size", "kernel"):
-            given = getattr(self, field)
-            axes = tuple(given) if isinstance(given, list | tuple) else (given,)
-            for axis in axes:
-                count(field, axis)
-            object.__setattr__(self, field, axes)
-        if not 1 <= len(self.size) <= 2:
-            raise InputError("size", self.size, "must have one or two axes")
+        object.__setattr__(self, "size", checked_size(self.size))
+        object.__setattr__(self, "kernel", axes("kernel", self.kernel))
         if len(self.kernel) == 1:
             object.__setattr__(self, "kernel", self.kernel * len(self.size))
         if len(self.kernel) != len(self.size):

@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 from mcverify.activations import Activation
 from mcverify.activations import activation as look_up
 from mcverify.errors import InputError
+from mcverify.layers.grid import checked_size
 from mcverify.theory.critical_line import NoCriticalPoint, critical_points, critical_sigma_w2
 from mcverify.theory.fixed_points import fixed_points, settle
 from mcverify.theory.roots import refine
-from mcverify.theory.spatial import Taps, checked_size, offsets, tap_energies
+from mcverify.theory.spatial import Taps, offsets, tap_energies
 from mcverify.theory.variance_map import VarianceMap, checked
 
 Floats = NDArray[np.float64]

@@ -29,6 +29,7 @@ from mcverify.activations import Activation
 from mcverify.activations import activation as look_up
 from mcverify.errors import InputError, nearest
 from mcverify.expectations import gaussian
+from mcverify.layers.grid import checked_size
 from mcverify.theory.phase import phase
 from mcverify.theory.phase_record import Phase, depth_scale
 from mcverify.validate import count
@@ -79,16 +80,6 @@ def _along_an_axis(taps: str, k: int) -> Floats:
     if taps == "binomial":
         return np.array([math.comb(k - 1, i) for i in range(k)]) / 2.0 ** (k - 1)
     return (offsets(k) == 0).astype(np.float64)
-
-
-def checked_size(size: int | Sequence[int]) -> tuple[int, ...]:
-    """The grid, one number per axis. Raises InputError unless it has one or two."""
-    axes = tuple(size) if isinstance(size, Sequence) else (size,)
-    for n in axes:
-        count("size", n)
-    if not 1 <= len(axes) <= 2:
-        raise InputError("size", axes, "must have one or two axes")
-    return axes
 
 
 def mode_eigenvalues(size: int | Sequence[int], energies: Floats) -> NDArray[np.complex128]:
