@@ -25,7 +25,7 @@ from mcverify.layers.layernorm import LayerNorm
 from mcverify.layers.pooling import GlobalAveragePool
 from mcverify.layers.residual import Residual
 from mcverify.random_map.engine import Map
-from mcverify.validate import between, count
+from mcverify.validate import count
 
 # How a readout sees a grid.
 POOLINGS: dict[str, Callable[[tuple[int, ...]], Layer]] = {"average": GlobalAveragePool, "flatten": Flatten}
@@ -201,13 +201,14 @@ def mlp(
     weights: str = "gaussian",
     *,
     keep: float = 1.0,
+    shared_masks: bool = False,
     readout: int | None = None,
     name: str = "mlp",
 ) -> Network:
     """A multilayer perceptron: each width is a dense map followed by the activation.
 
-    sigma_w2 / fan_in is the variance of a weight, sigma_b2 that of a bias. keep < 1 puts dropout with
-    independent masks between an activation and the next dense map (the input is not masked);
+    sigma_w2 / fan_in is the variance of a weight, sigma_b2 that of a bias. keep < 1 puts dropout between
+    an activation and the next dense map (the input is not masked), with masks for each input or shared by all;
     readout=m adds a linear map to m units at the end. Raises InputError naming the field.
     """
     count("input_dim", input_dim)
@@ -217,17 +218,17 @@ def mlp(
         raise InputError("widths", widths, "must be a list of at least one width")
     for i, width in enumerate(widths):
         count(f"widths[{i}]", width)
-    between("keep", keep, 0.0, 1.0, open_low=True)
+    masks = [Dropout(keep, shared_masks)]
     phi = Activation(activation)
     layers: list[Layer] = []
     sizes = [int(input_dim), *(int(w) for w in widths)]
     for fan_in, fan_out in pairwise(sizes):
         if layers and keep < 1.0:
-            layers.append(Dropout(keep))
+            layers += masks
         layers += [Dense(fan_in, fan_out, sigma_w2, sigma_b2, weights), phi]
     if readout is not None:
         count("readout", readout)
-        layers += [Dropout(keep)] * (keep < 1.0)
+        layers += masks * (keep < 1.0)
         layers.append(Dense(sizes[-1], int(readout), sigma_w2, sigma_b2, weights))
     return Network(layers, name)
 
@@ -298,14 +299,14 @@ def _mlp_call(net: Network) -> str:
     if any(not isinstance(v, Dense | Activation | Dropout) for v in net.layers):
         return ""
     first, phis = net.random_map(0), [v.phi for v in net.layers if isinstance(v, Activation)]
-    masks = [v.keep for v in net.layers if isinstance(v, Dropout)]
+    masks = [v for v in net.layers if isinstance(v, Dropout)] or [Dropout(1.0)]
     linear_end = len(net.maps) > 1 and isinstance(net.layers[-1], Dense)
     sizes, readout = (net.widths[:-1], net.widths[-1]) if linear_end else (net.widths, None)
     if not phis:
         return ""
     options = {
         "sigma_w2": first.sigma_w2, "sigma_b2": first.sigma_b2, "weights": first.law,
-        "keep": masks[0] if masks else 1.0, "readout": readout, "name": net.name,
+        "keep": masks[0].keep, "shared_masks": masks[0].shared, "readout": readout, "name": net.name,
     }  # fmt: skip
     if mlp(net.input_dim, sizes, phis[0], **options).layers != net.layers:  # type: ignore[arg-type]
         return ""
@@ -341,7 +342,7 @@ def _words(layer: Layer) -> str:
     if isinstance(layer, Activation):
         return layer.phi.name
     if isinstance(layer, Dropout):
-        return f"dropout keep {layer.keep:g}"
+        return f"dropout keep {layer.keep:g}{' shared' * layer.shared}"
     if isinstance(layer, BatchNorm | LayerNorm):
         told = {"ε": (layer.eps, 0.0), "gain": (layer.gain, 1.0), "shift": (layer.shift, 0.0)}
         kind = "batch norm" if isinstance(layer, BatchNorm) else "layer norm"

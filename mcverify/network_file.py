@@ -242,6 +242,8 @@ def _written(layer: Activation, field: str) -> str:
 def _toml_value(value: Any) -> str:
     if isinstance(value, str):
         return f'"{value}"'
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, tuple):
         return str([int(v) for v in value])
     return repr(float(value)) if isinstance(value, float | np.floating) else str(int(value))

@@ -193,7 +193,8 @@ def networks(
 
     activations, laws: a name, several, or a strategy such as activations(smooth=True). depth: how many widths, a
     readout not counted; width: of every layer, and n_0. square: all widths and n_0 equal. sigma_w2, sigma_b2, keep:
-    a number (sigma_b2=0.0 for no biases, keep=1.0 for no dropout) or a strategy. readout: True, False, or either.
+    a number (sigma_b2=0.0 for no biases, keep=1.0 for no dropout) or a strategy; masks are shared or not. readout:
+    True, False, or either.
     Shrinks to `mlp(1, [1], 'linear')`. Raises InputError for an unknown name, a number out of range, or min > max."""
     _in_order("depth", min_depth, max_depth)
     sizes = widths(min_depth + 1, max_depth + 1, min_width, max_width, square=square)
@@ -204,6 +205,7 @@ def networks(
             "sigma_w2": _number("sigma_w2", sigma_w2, _sigma_w2(), variance),
             "sigma_b2": _number("sigma_b2", sigma_b2, _sigma_b2(), variance),
             "keep": _number("keep", keep, st.sampled_from([1.0, 0.9, 0.5]), _probability),
+            "shared_masks": st.booleans(),
         }
     )
     reads_out = st.booleans() if readout is None else st.just(readout)

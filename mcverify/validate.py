@@ -42,6 +42,12 @@ def between(field: str, value: Any, low: float, high: float, *, open_low: bool =
         raise InputError(field, value, f"must be a number in {'(' if open_low else '['}{low:g}, {high:g}]")
 
 
+def flag(field: str, value: Any) -> None:
+    """True or False."""
+    if not isinstance(value, bool):
+        raise InputError(field, value, "must be true or false")
+
+
 def writable(field: str, folder: str | Path) -> None:
     """A folder that can be written, or made."""
     try:

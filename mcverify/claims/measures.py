@@ -11,6 +11,7 @@ from mcverify.activations import Activation as Phi
 from mcverify.claims.claim import Measure
 from mcverify.correlation import mean_correlation
 from mcverify.expectations import gaussian
+from mcverify.layers.dropout import Dropout
 from mcverify.layers.pooling import GlobalAveragePool
 from mcverify.network import Network
 from mcverify.simulation import observables
@@ -67,7 +68,7 @@ def one_step_covariance(trace: Trace) -> FloatArray:
     for step, (l, phi, _) in enumerate(one_step_layers(net)):
         m = net.random_map(net.maps[l])
         product = gaussian.covariance(phi, g[:, l - 1, a, a], g[:, l - 1, a, b], g[:, l - 1, b, b], rtol=_RTOL).value
-        residual = g[:, l, a, b] - (m.sigma_w2 * product + m.sigma_b2)
+        residual = g[:, l, a, b] - (m.sigma_w2 * product / _shared_keep(net, l) + m.sigma_b2)
         unit = scale[:, step, a] * scale[:, step, b]
         out.append(np.where(unit == 0, 0.0, residual / unit))
     return np.stack(out, axis=1)
@@ -85,6 +86,12 @@ def one_step_residual(trace: Trace) -> FloatArray:
         root = np.sqrt(np.diagonal(mapped, axis1=-2, axis2=-1))
         out.append((g[:, l] - mapped) / (root[:, :, None] * root[:, None, :]))
     return np.stack(out, axis=1)
+
+
+def _shared_keep(net: Network, l: int) -> float:
+    """By what masks that inputs share divide their cross terms, between maps l and l + 1."""
+    masks = [v for v in net.layers[net.maps[l - 1] : net.maps[l]] if isinstance(v, Dropout)]
+    return math.prod(v.keep for v in masks if v.shared)
 
 
 def _mapped_variances(trace: Trace, g: list[FloatArray]) -> list[FloatArray]:

@@ -55,6 +55,11 @@ def no_dropout(net: Network) -> Network:
     return net.map_layers(lambda _, v: Dropout(1.0) if isinstance(v, Dropout) else v)
 
 
+def independent_masks(net: Network) -> Network:
+    """A mask for each input in place of one for all."""
+    return net.map_layers(lambda _, v: replace(v, shared=False) if isinstance(v, Dropout) else v)
+
+
 def unscaled_dropout(net: Network) -> Network:
     """Masks without the 1/ρ: the surviving units keep their size, so σ_w² above a mask loses ρ²."""
     layers: list[Layer] = []

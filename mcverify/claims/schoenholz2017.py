@@ -251,6 +251,26 @@ DROPOUT_CROSS = replace(
 )  # fmt: skip
 
 
+def _without_shared_keep(net: Network, x: FloatArray) -> FloatArray:
+    """(C − C/ρ)/√(Q_aa Q_bb) without its bias, (step,)."""
+    q = propagate(net, x).q[1:]
+    return np.asarray((q[:, 0, 1] - ORDERED[1]) * (KEEP - 1) / np.sqrt(q[:, 0, 0] * q[:, 1, 1]))
+
+
+DROPOUT_SHARED = replace(
+    DROPOUT_CROSS,
+    name="schoenholz2017.dropout_shared_mask",
+    source=f"{SOURCE}, §5, for one mask in place of one for each input",
+    statement="With one mask for all inputs (keep probability 0.8) cross terms carry 1/ρ too, exactly (erf).",
+    networks=lambda width: mlp(
+        INPUT_DIM, [width, width + 16] * 3, "erf", *ORDERED, keep=KEEP, shared_masks=True
+    ),
+    rival=Rival("no 1/ρ on cross terms, as with a mask for each input", _without_shared_keep),
+    mutants=(Mutant("a mask for each input", mutations.independent_masks),
+             Mutant("σ_w² off by 10%", mutations.weight_gain(1.1))),
+)  # fmt: skip
+
+
 def _with_one_over_keep(net: Network, x: FloatArray) -> FloatArray:
     """(C/ρ − C)/√(Q_aa Q_bb) without its bias, (step,)."""
     q = propagate(net, x).q[1:]
@@ -322,5 +342,5 @@ DEPTH_TO_FIXED_POINT = Claim(
 
 CLAIMS = (
     GRADIENT_NORMS, GRADIENT_CROSS, TIED_WEIGHTS, VANISH, EXPLODE, CRITICAL_POINT,
-    DROPOUT_STEP, DROPOUT_CROSS, DROPOUT_BOUND, DEPTH_TO_FIXED_POINT,
+    DROPOUT_STEP, DROPOUT_CROSS, DROPOUT_SHARED, DROPOUT_BOUND, DEPTH_TO_FIXED_POINT,
 )  # fmt: skip

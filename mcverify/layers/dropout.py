@@ -1,4 +1,4 @@
-"""Dropout with independent masks: x̃ = x · m / ρ, m ~ Bernoulli(ρ), a mask for each input and unit."""
+"""Dropout: x̃ = x · m / ρ, m ~ Bernoulli(ρ), with a mask for each input and unit, or one that all inputs share."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ import numpy as np
 from mcverify.layers.layer import FloatArray, Grad, Layer, Signal, State
 from mcverify.random_map.engine import Engine
 from mcverify.streams import Role, Site
-from mcverify.validate import between
+from mcverify.validate import between, flag
 
 
 @dataclass(frozen=True)
 class Dropout(Layer):
-    """Keeps each unit of each input with probability `keep`; both passes carry the same mask."""
+    """Keeps units with probability `keep`; both passes carry the same mask.
+
+    shared=False: each unit of each input, at each position, has a mask of its own. shared=True: each unit, or channel,
+    has one for all inputs and all positions, so that a network that is sampled is a thinned one."""
 
     keep: float
+    shared: bool = False
 
     elementwise = True
 
@@ -27,23 +31,27 @@ class Dropout(Layer):
 
     def __post_init__(self) -> None:
         between("keep", self.keep, 0.0, 1.0, open_low=True)
+        flag("shared", self.shared)
 
     def shape(self, in_shape: tuple[int, ...]) -> tuple[int, ...]:
         return in_shape
 
     def propagate(self, state: State) -> State:
-        """The diagonal gains 1/ρ, cross terms nothing (Schoenholz et al. 2017, §5): exact wherever S is.
+        """The diagonal gains 1/ρ = E m²/ρ², cross terms E m_a m_b/ρ²: nothing for independent masks (Schoenholz et al.
+        2017, §5), 1/ρ for a shared one. Exact wherever S is.
 
         A masked signal is neither Gaussian nor the input."""
         return replace(
-            state, cov=self._diagonal_gain(state.cov), law="unknown", fixed=False,
+            state, cov=self._gain(state.cov), law="unknown", fixed=False,
             may_vanish=state.may_vanish or self.keep < 1.0,
         )  # fmt: skip
 
     def pull_back(self, state: State, grad: Grad) -> Grad:
-        return replace(grad, cov=self._diagonal_gain(grad.cov))
+        return replace(grad, cov=self._gain(grad.cov))
 
-    def _diagonal_gain(self, cov: FloatArray) -> FloatArray:
+    def _gain(self, cov: FloatArray) -> FloatArray:
+        if self.shared:
+            return cov / self.keep
         out, diagonal = cov.copy(), np.arange(cov.shape[-1])
         out[..., diagonal, diagonal] *= 1.0 / self.keep
         return out
@@ -51,9 +59,9 @@ class Dropout(Layer):
     def forward(self, engine: Engine, x: Signal, site: Site) -> tuple[Signal, Any]:
         if self.keep == 1.0:  # a float32 uniform may be 1, so u < 1 would still drop a unit now and then
             return x, np.ones((1,) * x.ndim, x.dtype)
-        rows = int(np.prod(x.shape[1:-1]))
+        rows = 1 if self.shared else x.shape[1]
         u = engine.kernels.uniforms(site, Role.MASK, rows, x.shape[-1], x.dtype)
-        mask = (u < self.keep).astype(x.dtype).reshape(u.shape[0], *x.shape[1:])
+        mask = (u < self.keep).astype(x.dtype)  # (replicate, column or 1, units)
         mask *= x.dtype.type(1.0 / self.keep)
         return engine.kernels.multiply(x, mask), mask
 

@@ -22,7 +22,7 @@ from mcverify.theory.propagation import Prediction
 from mcverify.theory.spatial import spatial_modes
 
 FloatArray = NDArray[np.float64]
-Hidden = tuple[Activation, float, float, float]  # φ, σ_w², σ_b², keep
+Hidden = tuple[Activation, float, float, float]  # φ, σ_w² over the keep of shared masks, σ_b², keep of independent ones
 
 
 def hidden_layers(net: Network) -> list[Hidden]:
@@ -34,9 +34,10 @@ def hidden_layers(net: Network) -> list[Hidden]:
     for (here, _, phi), (above, _, _) in pairwise(gains):
         m = net.random_map(above)
         between = net.layers[here:above]
-        keep = math.prod(v.keep for v in between if isinstance(v, Dropout))
+        masks = [v for v in between if isinstance(v, Dropout)]
+        shared, keep = (math.prod(v.keep for v in masks if v.shared == which) for which in (True, False))
         if phi is not None and not any(isinstance(v, GlobalAveragePool) for v in between):
-            kinds.append((phi, m.sigma_w2, m.sigma_b2, keep))
+            kinds.append((phi, m.sigma_w2 / shared, m.sigma_b2, keep))
     return list(dict.fromkeys(kinds))
 
 
@@ -58,9 +59,14 @@ def diagnose(net: Network, p: Prediction) -> list[str]:
     elif kinds:
         out.append(f"{len(kinds)} different kinds of hidden layer: no single phase; follow the table layer by layer.")
     out += _gradients(net, p)
-    out += [] if bordered else _advice(kinds, p)
+    out += [] if bordered or _masks_are_shared(net) else _advice(kinds, p)
     out += _width(net, p)
     return out
+
+
+def _masks_are_shared(net: Network) -> bool:
+    """Whether the σ_w² of a phase is not that of the network's weights."""
+    return any(isinstance(v, Dropout) and v.shared for v in net.layers)
 
 
 def _depth(net: Network, found: Phase) -> list[str]:

@@ -119,7 +119,7 @@ def _up(layer: Layer, s: State) -> State:
         dies = slopes is not None and 0.0 in slopes
         return replace(s, cov=cov, law="unknown", fixed=False, exact=exact, may_vanish=s.may_vanish or dies)
     if isinstance(layer, Dropout):
-        cov = np.where(_same(s.cov), s.cov / layer.keep, s.cov)
+        cov = np.where(_same(s.cov) | layer.shared, s.cov / layer.keep, s.cov)
         return replace(s, cov=cov, law="unknown", fixed=False, may_vanish=s.may_vanish or layer.keep < 1.0)
     if isinstance(layer, Flatten):
         return replace(s, cov=s.cov[..., :1], exact=s.exact[..., :1], law="mixture", fixed=False)
@@ -139,7 +139,7 @@ def _down(layer: Layer, s: State, g: Grad) -> Grad:
         exact = g.exact & (linear | ((_same(factor) | (g.cov == 0)) & coin))
         return replace(g, cov=g.cov * factor, exact=exact, independent=g.independent and linear)
     if isinstance(layer, Dropout):
-        return replace(g, cov=np.where(_same(g.cov), g.cov / layer.keep, g.cov))
+        return replace(g, cov=np.where(_same(g.cov) | layer.shared, g.cov / layer.keep, g.cov))
     positions = s.cov.shape[-1]
     if isinstance(layer, Flatten):
         below = _at_zero(g.cov[..., 0] / positions, positions)
