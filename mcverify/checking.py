@@ -19,8 +19,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 from scipy.stats import t as student
 
-from mcverify import results
+from mcverify import inputs, results
 from mcverify import samples as sampled
+from mcverify.batches import check_batches
 from mcverify.claims.plan import DEAD_SHARE
 from mcverify.correlation import correlation
 from mcverify.errors import InputError
@@ -125,6 +126,8 @@ def check(
     between("alpha", alpha, 0.0, 1.0, open_low=True)
     expected = _prediction(prediction, x, cotangent)
     given = sampled.read(samples, expected)
+    if isinstance(prediction, Network) and x is not None and any(name.startswith("grad") for name in given.values):
+        check_batches(prediction, inputs.checked(x, prediction.input_shape), errors=True)
     series = _all(expected, given)
     network = str(expected.attrs.get("network", ""))
     statements = [_statement(s, margin, alpha) for s in series]

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from mcverify.batches import check_batches
 from mcverify.claims import measures, mutations
 from mcverify.claims.claim import Claim, FloatArray, Labels, Measure, Mutant, Predict
 from mcverify.claims.experiment import cost
@@ -51,7 +52,8 @@ def generic_claims(net: Network, x: FloatArray, margin: float, ladder_cost: floa
     margin: in per-layer gain. ladder_cost: weights that one claim's ladder may generate; widths beyond it
     are left out, and a ladder with fewer than five widths is not asked. Nor is one for a network whose first
     map has other than Gaussian weights: it has no limit as the hidden widths grow at fixed n_0.
-    Raises Unpredictable for a network that theory cannot treat."""
+    Raises Unpredictable for a network that theory cannot treat, InputError where gradients have no standard error."""
+    check_batches(net, x, errors=True)
     p = propagate(net, x)
     claims = [*_exact(net, x, margin), *_own_widths(net, x, margin)]
     factors = ladder_factors(net, len(x), ladder_cost)

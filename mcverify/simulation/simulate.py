@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mcverify import inputs, results
+from mcverify.batches import check_batches
 from mcverify.errors import InputError
 from mcverify.kernels import memory
 from mcverify.kernels.backends import backend as find_backend
@@ -136,13 +137,15 @@ def simulate(
     Where what is between all positions takes too much memory, q_local and c_local as in `predict`, and no metric.
     Replicates with non-finite values are counted in the attribute `nonfinite`.
     An interrupt returns what is there; the attribute `samples` then falls short of `samples_asked`.
-    Raises InputError before any work starts.
+    Raises InputError before any work starts; also for a batch norm at eps = 0 over so few columns that gradients have
+    no finite mean or variance, unless replicates are asked for.
     """
     count("samples", samples, least=2)
     count("tangents", tangents, least=0)
     if threads is not None:
         count("threads", threads)
     x = inputs.checked(x, net.input_shape)
+    check_batches(net, x, errors=not replicates)
     layers, columns = len(net.maps), len(x) * max(net.positions)
     pairs = results.holds_pairs(layers, columns)
     covariance = observables.q if pairs else observables.q_local
