@@ -173,7 +173,11 @@ def test_an_interrupt_keeps_what_it_has(tmp_path):
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     first = run.stderr.readline()  # a line a claim, where the output is no terminal
     run.send_signal(signal.SIGINT)
-    out, err = run.communicate(timeout=60)
+    try:
+        out, err = run.communicate(timeout=20)
+    except subprocess.TimeoutExpired:  # Python drops what a signal raises inside a finalizer: pressed again
+        run.send_signal(signal.SIGINT)
+        out, err = run.communicate(timeout=60)
     assert first.startswith("1/8 poole2016.")
     assert "Traceback" not in err
     assert run.returncode in (1, 3)
