@@ -128,7 +128,7 @@ def verify(
 
         again = read(replay, given, backend)
         what, seed, alpha, spend, looks = again.what or what, again.seed, again.alpha, again.budget, again.looks
-    with terminal.LiveRun(console) as live:
+    with terminal.LiveRun(console, alpha=alpha) as live:
         report = run(
             what if given is None else given.net,
             None if given is None else given.x,

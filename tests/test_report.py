@@ -8,14 +8,18 @@ import subprocess
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from mcverify.errors import InputError
-from mcverify.report import html, plots
+from mcverify.report import html, plots, terminal
+from mcverify.report.findings import findings
 from mcverify.verdict import Report, Result
+from mcverify.verification import Event
 
 VOID = {"meta", "br", "wbr", "link", "img", "hr", "input"}
 
@@ -110,8 +114,83 @@ def test_every_claim_and_its_account_is_on_the_page(full: Page) -> None:
         assert r.message in full.text
     for words in ("Lengths stay.", "Paper 2000, eq. 1", "64 → [dense 48, tanh]", "0.005: it matters."):
         assert words in full.text
-    assert "8 claims: 4 confirmed, 2 refuted, 2 undecided; 3 not as expected." in full.text
+    assert "8 claims: 4 confirmed, 1 refuted as expected, 1 refuted, 2 undecided; 3 not as expected." in full.text
     assert "not the expected “confirmed”" in full.text
+
+
+PRINTED = replace(FINDING, name="paper2000.printed", finding="how lengths move", statement="Lengths stay, they say.")
+MENDED = result(name="paper2000.mended", finding="how lengths move", statement="Lengths move.", prediction=[9.0, -9.0],
+                estimate=[9.001, -9.001])  # fmt: skip
+
+
+def test_a_finding_is_shown_with_both_sides_at_one_component() -> None:
+    """Where the source is farthest off (layer 2), though the mended statement's own worst is another component."""
+    mended = replace(MENDED, estimate=[9.004, -9.001])
+    assert mended.worst == 0
+    shown = page(report(result(), PRINTED, mended))
+    start = shown.text.index("How lengths move")
+    section = shown.text[start : shown.text.index("Summary", start)]
+    for words in ("reproduced", "As the source has it", "Lengths stay, they say.", "Mended", "Lengths move.",
+                  "Predicted1", "Measured−9.00000", "Predicted−9", "At layer 2", "Conditions: 64 → [dense 48, tanh]",
+                  "✗ refuted as expected", "✓ confirmed as expected"):  # fmt: skip
+        assert words in section, words
+    assert "layer 1" not in section
+    assert "1 finding reproduced" in shown.text
+    assert "findings" in shown.values("id")
+
+
+def test_a_page_without_findings_has_no_place_for_them(full: Page) -> None:
+    assert "findings" not in full.values("id")
+    assert "finding reproduced" not in full.text
+
+
+@pytest.mark.parametrize(
+    ("results", "outcome", "code"),
+    [
+        ((PRINTED, MENDED), "reproduced", 0),
+        ((PRINTED,), "half of it: only the source’s statement was run", 0),
+        ((MENDED,), "half of it: only the mended statement was run", 0),
+        ((replace(PRINTED, verdict="confirmed"), MENDED), "not reproduced", 1),
+        ((PRINTED, replace(MENDED, verdict="undecided")), "not reproduced", 3),
+    ],
+)
+def test_a_finding_says_what_became_of_it(results: tuple[Result, ...], outcome: str, code: int) -> None:
+    shown = report(*results)
+    assert shown.exit_code == code
+    (found,) = findings(shown)
+    assert found.outcome == outcome
+    assert outcome in page(shown).text
+    assert f"Finding, {outcome}: how lengths move" in told(shown)
+
+
+def told(shown: Report) -> str:
+    """What the terminal says, without line breaks of its own."""
+    console = Console(file=StringIO(), width=1000, markup=False)
+    terminal.show(shown, console)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_an_expected_refutation_looks_like_no_failure() -> None:
+    text = told(report(result(), PRINTED, MENDED))
+    last = text.strip().splitlines()[-1]
+    assert last.startswith("2 confirmed, 1 refuted as expected (1 finding reproduced); every verdict as expected.")
+    assert "As the source has it: refuted, as expected  (paper2000.printed)" in text
+    assert "layer 2: measured -9 ± 0.0005, predicted 1" in text
+    assert terminal.style(PRINTED) == terminal.STYLE["confirmed"]
+    assert terminal.style(REFUTED) == terminal.STYLE["refuted"]
+    astray = told(report(result(), replace(PRINTED, verdict="confirmed"), MENDED)).strip()
+    assert "confirmed (expected refuted)" in astray
+    assert astray.splitlines()[-1].startswith("3 confirmed; NOT as expected.")
+
+
+def test_a_refutation_that_waits_for_fresh_networks_is_not_called_undecided(capsys) -> None:
+    live = terminal.LiveRun(Console(file=StringIO()))
+    for r in (replace(PRINTED, verdict="undecided", p_adjusted=1e-9), replace(UNDECIDED, p_adjusted=0.2)):
+        live(Event(0, 2, r.name, "main", 1.0, 0.5, r))
+    refuted, open_ = capsys.readouterr().err.splitlines()
+    assert refuted == "1/2 paper2000.printed: refuted, as expected; to be measured again with fresh networks"
+    assert open_ == "2/2 paper2000.open: undecided (expected confirmed)"
+    assert [r.verdict for r in live.measured] == ["refuted", "undecided"]
 
 
 def test_the_page_needs_nothing_else(full: Page) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from mcverify.errors import InputError
 from mcverify.report import plots
+from mcverify.report.findings import Finding, counted, findings
 from mcverify.report.plots import number
 
 if TYPE_CHECKING:
@@ -71,6 +72,26 @@ class Section:
     networks: str
 
 
+@dataclass(frozen=True)
+class Side:
+    """One statement of a finding: whose it is, its claim's section, and the component to hold beside the others'."""
+
+    whose: str
+    section: Section
+    row: Row | None
+
+
+@dataclass(frozen=True)
+class Found:
+    """A finding as the page shows it. conditions: what its sides were measured on, each once."""
+
+    about: str
+    outcome: str
+    reproduced: bool
+    sides: list[Side]
+    conditions: list[str]
+
+
 def write(report: Report, directory: Path) -> Path:
     """Write report.html and report.json into a folder, made if need be, and return the page's path.
 
@@ -103,6 +124,8 @@ def render(report: Report) -> str:
     return environment.get_template("report.html.j2").render(
         report=report, sections=sections, counts=counts, outcome=outcome(report), sign=SIGN, svg=Markup,
         astray=[s for s in sections if not s.result.as_expected], facts=_provenance(report),
+        found=[_found(f, sections) for f in findings(report)],
+        calm={v: all(r.as_expected for r in report.results if r.verdict == v) for v, _ in VERDICTS},
     )  # fmt: skip
 
 
@@ -111,11 +134,9 @@ def outcome(report: Report) -> list[str]:
     count = len(report.results)
     if not count:
         return ["No claim was measured."]
-    verdicts = [r.verdict for r in report.results]
-    told = ", ".join(f"{verdicts.count(v)} {v}" for v, _ in VERDICTS if v in verdicts)
     astray = sum(not r.as_expected for r in report.results)
     expected = f"{astray} not as expected" if astray else "every verdict as expected"
-    counts = f"{count} claim{'s' * (count != 1)}: {told}; {expected}."
+    counts = f"{count} claim{'s' * (count != 1)}: {counted(report)}; {expected}."
     return [report.sentence, counts] if report.sentence else [counts]
 
 
@@ -188,6 +209,22 @@ def _section(report: Report, index: int, r: Result) -> Section:
         anchor=f"claim-{index + 1}", result=r, worst=None if at is None else rows[at], facts=_facts(report, r),
         rows=rows, plot=plots.draw(r), networks=f"{sum(r.samples.values()):,}",
     )  # fmt: skip
+
+
+def _found(f: Finding, sections: list[Section]) -> Found:
+    of = {s.result.name: s for s in sections}
+    sides = []
+    for whose, r in f.sides:
+        section, at = of[r.name], f.component(r)
+        sides.append(Side(whose, section, None if at is None else section.rows[at]))
+    return Found(f.about, f.outcome, f.reproduced, sides, list(dict.fromkeys(_conditions(r) for _, r in f.sides)))
+
+
+def _conditions(r: Result) -> str:
+    """The network, and for a ladder the widths that stand for an infinite one."""
+    if len(r.samples) < 2:
+        return r.network
+    return f"{r.network}, at widths from {min(r.samples)} to {max(r.samples)}, carried on to 1/width → 0"
 
 
 def _rows(r: Result) -> list[Row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
@@ -11,6 +12,9 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+from mcverify.levels import ALPHA
+from mcverify.report.findings import Finding, counted, findings, verdict_words
 
 if TYPE_CHECKING:
     from mcverify.self_test import Sensitivity, Trial
@@ -20,10 +24,15 @@ if TYPE_CHECKING:
 STYLE = {"confirmed": "green", "refuted": "bold red", "undecided": "yellow"}
 
 
+def style(r: Result) -> str:
+    """A refutation that was expected is no alarm."""
+    return STYLE["confirmed" if r.as_expected else r.verdict]
+
+
 def row(r: Result) -> list[str | Text]:
     """claim, mark, verdict, measured, predicted, margin, mde, samples."""
     i = r.worst
-    verdict = Text(r.verdict if r.as_expected else f"{r.verdict} (expected {r.expected})", STYLE[r.verdict])
+    verdict = Text(verdict_words(r), style(r))
     if i is None:
         return [r.name, r.mark, verdict, *["–"] * 5]
     return [
@@ -57,10 +66,11 @@ def table(results: Sequence[Result], width: int) -> Table:
 class LiveRun:
     """A listener of a verification: the claims measured so far, the one at work, and the time left.
 
-    in_turn: what is told of is done one after the other, and none has a result on its way (a self-test's trials)."""
+    in_turn: what is told of is done one after the other, and none has a result on its way (a self-test's trials).
+    alpha: the run's, at which a claim is refuted until fresh networks say so too, or not."""
 
-    def __init__(self, console: Console, *, in_turn: bool = False) -> None:
-        self.console, self.in_turn = console, in_turn
+    def __init__(self, console: Console, *, in_turn: bool = False, alpha: float = ALPHA) -> None:
+        self.console, self.in_turn, self.alpha = console, in_turn, alpha
         self.log = Console(stderr=True)
         self.measured: list[Result] = []
         self.name = ""
@@ -87,8 +97,10 @@ class LiveRun:
 
     def __call__(self, event: Event) -> None:
         if event.so_far is not None:
-            self.measured.append(event.so_far)
-            self._log(f"{len(self.measured)}/{event.claims} {event.name}: {event.so_far.verdict}")
+            again = event.so_far.p_adjusted <= self.alpha
+            self.measured.append(replace(event.so_far, verdict="refuted") if again else event.so_far)
+            words = verdict_words(self.measured[-1]) + "; to be measured again with fresh networks" * again
+            self._log(f"{len(self.measured)}/{event.claims} {event.name}: {words}")
         if self.in_turn and event.name != self.name:
             self._log(f"{event.at + 1}/{event.claims} {event.name}")
         self.name = event.name
@@ -151,22 +163,38 @@ def show_self_test(
 
 
 def show(report: Report, console: Console) -> None:
-    """The table, every verdict that is not as expected with its reason, and one closing line."""
+    """The table, the findings, every other verdict that is not as expected with its reason, and one closing line."""
     if report.results:
         console.print(table(report.results, console.width))
+    for f in findings(report):
+        _show_finding(f, console)
     for r in report.results:
-        if not r.as_expected or r.verdict != "confirmed":
-            console.print(f"\n{r.name}: {r.verdict}: {r.message}", style=STYLE[r.verdict], highlight=False)
+        if not r.as_expected or (r.verdict != "confirmed" and not r.finding):
+            console.print(f"\n{r.name}: {verdict_words(r)}: {r.message}", style=style(r), highlight=False)
             console.print(f"  {r.statement}  [{r.source}]", markup=False, highlight=False)
             console.print(f"  network {r.network}; seed {report.seed}", markup=False, highlight=False)
     console.print()
-    console.print(report.sentence or closing(report), highlight=False)
+    end = {0: "green", 1: "bold red", 3: "yellow"}[report.exit_code]
+    console.print(report.sentence or closing(report), highlight=False, style=end)
+
+
+def _show_finding(f: Finding, console: Console) -> None:
+    """What it is about, and of each statement its words, its figures and its verdict."""
+    console.print(f"\nFinding, {f.outcome}: {f.about}", style="bold", highlight=False)
+    for side, r in f.sides:
+        console.print(f"  {side.capitalize()}: {verdict_words(r)}  ({r.name})", style=style(r), highlight=False)
+        console.print(f"    {r.statement}  [{r.source}]", highlight=False)
+        i = f.component(r)
+        if i is not None:
+            figures = f"measured {r.estimate[i]:.5g} ± {r.se[i]:.1g}, predicted {round(r.prediction[i], 12):.5g}"
+            console.print(f"    {r.labels[i]}: {figures}", highlight=False)
+    networks = dict.fromkeys(r.network for _, r in f.sides)
+    console.print(f"  network {'; '.join(networks)}", highlight=False)
 
 
 def closing(report: Report) -> str:
     """One line that says how the run ended."""
-    counts = {v: sum(r.verdict == v for r in report.results) for v in ("confirmed", "refuted", "undecided")}
-    told = ", ".join(f"{n} {v}" for v, n in counts.items() if n) or "nothing measured"
     end = {0: "every verdict as expected", 1: "NOT as expected", 3: "undecided: more samples are needed"}
     cut = " (interrupted: the claims measured so far)" if report.interrupted else ""
+    told = counted(report) or "nothing measured"
     return f"{told}; {end[report.exit_code]}{cut}. Seed {report.seed}, alpha {report.alpha:g} for the whole run."
