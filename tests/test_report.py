@@ -12,6 +12,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -185,7 +186,7 @@ def test_an_expected_refutation_looks_like_no_failure() -> None:
 
 def test_a_refutation_that_waits_for_fresh_networks_is_not_called_undecided(capsys) -> None:
     live = terminal.LiveRun(Console(file=StringIO()))
-    for r in (replace(PRINTED, verdict="undecided", p_adjusted=1e-9), replace(UNDECIDED, p_adjusted=0.2)):
+    for r in (replace(PRINTED, verdict="undecided", p_adjusted=np.float64(1e-9)), replace(UNDECIDED, p_adjusted=0.2)):
         live(Event(0, 2, r.name, "main", 1.0, 0.5, r))
     refuted, open_ = capsys.readouterr().err.splitlines()
     assert refuted == "1/2 paper2000.printed: refuted, as expected; to be measured again with fresh networks"

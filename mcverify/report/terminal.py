@@ -97,7 +97,7 @@ class LiveRun:
 
     def __call__(self, event: Event) -> None:
         if event.so_far is not None:
-            again = event.so_far.p_adjusted <= self.alpha
+            again = bool(event.so_far.p_adjusted <= self.alpha)
             self.measured.append(replace(event.so_far, verdict="refuted") if again else event.so_far)
             words = verdict_words(self.measured[-1]) + "; to be measured again with fresh networks" * again
             self._log(f"{len(self.measured)}/{event.claims} {event.name}: {words}")
