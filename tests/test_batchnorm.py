@@ -18,12 +18,15 @@ from mcverify import Activation, BatchNorm, Convolution, Dense, LayerNorm, Netwo
 from mcverify.errors import InputError, Unpredictable
 from mcverify.expectations import batch, batch_gaussian, sphere
 from mcverify.inputs import with_gram
+from mcverify.kernels import cpu
 from mcverify.layers.layer import Grad
 from mcverify.network import describe
+from mcverify.random_map import explicit
 from mcverify.streams import Site
 
 SCORE = 5.0
 SITE = Site(0, 0, 0, 1)
+ENGINE = explicit.engine(cpu, np.dtype(np.float64))
 NORMS = [BatchNorm(), BatchNorm(0.3, 1.7, -0.4), LayerNorm(), LayerNorm(0.3, 1.7, -0.4)]
 
 
@@ -68,8 +71,8 @@ def scores(measured, predicted, *names: str) -> float:
 def test_both_passes_are_those_of_the_definition(layer) -> None:
     rng = np.random.default_rng(0)
     h, d = 3.0 + rng.standard_normal((2, 5, 4)), rng.standard_normal((2, 3, 5, 4))
-    y, saved = layer.forward(None, h, SITE)
-    pushed, pulled = layer.tangent(None, saved, d), layer.backward(None, saved, d)
+    y, saved = layer.forward(ENGINE, h, SITE)
+    pushed, pulled = layer.tangent(ENGINE, saved, d), layer.backward(ENGINE, saved, d)
     for r in range(2):
         assert y[r] == pytest.approx(normalised(layer, h[r]), rel=1e-12)
         J = jacobian(layer, h[r])
@@ -82,9 +85,9 @@ def test_both_passes_are_those_of_the_definition(layer) -> None:
 def test_the_backward_is_the_adjoint_of_the_tangent(layer) -> None:
     rng = np.random.default_rng(1)
     h, up, down = rng.standard_normal((2, 6, 7)), *rng.standard_normal((2, 2, 3, 6, 7))
-    _, saved = layer.forward(None, h, SITE)
-    one = (layer.tangent(None, saved, up) * down).sum(axis=(2, 3))
-    other = (up * layer.backward(None, saved, down)).sum(axis=(2, 3))
+    _, saved = layer.forward(ENGINE, h, SITE)
+    one = (layer.tangent(ENGINE, saved, up) * down).sum(axis=(2, 3))
+    other = (up * layer.backward(ENGINE, saved, down)).sum(axis=(2, 3))
     assert one == pytest.approx(other, rel=1e-12, abs=1e-12)
 
 
@@ -92,15 +95,15 @@ def test_the_backward_is_the_adjoint_of_the_tangent(layer) -> None:
 def test_statistics_are_taken_in_double_precision(layer) -> None:
     """Values of 1e4 with a spread of 1: in single precision their mean alone would be off by some 1e-3."""
     h = (1e4 + np.random.default_rng(2).standard_normal((1, 300, 200))).astype(np.float32)
-    y, saved = layer.forward(None, h, SITE)
-    assert y.dtype == np.float32 == layer.tangent(None, saved, h[None]).dtype
-    assert y[0] == pytest.approx(layer.forward(None, h.astype(np.float64), SITE)[0][0], rel=1e-6, abs=1e-7)
+    y, saved = layer.forward(ENGINE, h, SITE)
+    assert y.dtype == np.float32 == layer.tangent(ENGINE, saved, h[None]).dtype
+    assert y[0] == pytest.approx(layer.forward(ENGINE, h.astype(np.float64), SITE)[0][0], rel=1e-6, abs=1e-7)
 
 
 def test_a_batch_has_the_length_of_its_columns() -> None:
     """Σ_a y_a² = B for each unit: inputs and positions are one batch."""
     h = np.random.default_rng(3).standard_normal((2, 5 * 6, 4))
-    y, _ = BatchNorm(size=(3, 2)).forward(None, h, SITE)
+    y, _ = BatchNorm(size=(3, 2)).forward(ENGINE, h, SITE)
     assert (y**2).sum(axis=1) == pytest.approx(30.0, rel=1e-12)
 
 

@@ -13,32 +13,57 @@ from numpy.typing import NDArray
 from mcverify import _native
 from mcverify.errors import InputError
 from mcverify.kernels import memory
-from mcverify.kernels.arrays import multiply
+from mcverify.kernels.arrays import (
+    add,
+    affine,
+    columns,
+    given,
+    host,
+    join,
+    masked,
+    multiply,
+    pool,
+    spread,
+    standardise,
+    standardise_slope,
+)
 from mcverify.kernels.conditional_cpu import gaussian_apply, gaussian_transpose, haar_apply, haar_transpose
 from mcverify.kernels.elementwise_cpu import activate, slope, slope_times
 from mcverify.kernels.linear_cpu import gram, squares
-from mcverify.kernels.patches import Window, neighbours
+from mcverify.kernels.patches import Window, neighbours, shifted
 from mcverify.kernels.patches_cpu import fold, patch_gram, patches
 from mcverify.streams import Role, Site, role_number, tiles_per_row
 from mcverify.weights import weight_law
 
 __all__ = [
     "activate",
+    "add",
+    "affine",
+    "columns",
     "draw",
     "fold",
     "gaussian_apply",
     "gaussian_transpose",
+    "given",
     "gram",
     "haar_apply",
     "haar_transpose",
+    "host",
+    "join",
+    "mask",
     "multiply",
     "patch_gram",
     "patches",
+    "pool",
     "random_matmul",
     "random_matmul_transpose",
+    "shifted",
     "slope",
     "slope_times",
+    "spread",
     "squares",
+    "standardise",
+    "standardise_slope",
     "uniforms",
     "words",
 ]
@@ -65,6 +90,11 @@ def words(site: Site, role: Role, rows: int, cols: int, dtype: Any) -> Array:
 def uniforms(site: Site, role: Role, rows: int, cols: int, dtype: Any) -> Array:
     """(replicate, rows, cols) uniforms in (0, 1): never 0; 1 when the last value rounds up to it."""
     return _fill(site, role, _UNIT, rows, cols, dtype)
+
+
+def mask(site: Site, role: Role, keep: float, rows: int, cols: int, dtype: Any) -> Array:
+    """(replicate, rows, cols): 1/keep where the uniform is below keep, 0 elsewhere."""
+    return masked(uniforms(site, role, rows, cols, dtype), keep)
 
 
 def draw(site: Site, role: Role, law: str, rows: int, cols: int, dtype: Any) -> Array:

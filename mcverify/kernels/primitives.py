@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mcverify.activations import Activation
 from mcverify.kernels.conditional import Root
-from mcverify.kernels.patches import Window
+from mcverify.kernels.patches import Grid, Window
 from mcverify.streams import Role, Site
 
 
@@ -24,6 +24,9 @@ class Kernels(Protocol):
 
     def uniforms(self, site: Site, role: Role, rows: int, cols: int, dtype: Any) -> NDArray[Any]:
         """(replicate, rows, cols) uniforms in (0, 1)."""
+
+    def mask(self, site: Site, role: Role, keep: float, rows: int, cols: int, dtype: Any) -> NDArray[Any]:
+        """(replicate, rows, cols): 1/keep where the uniform is below keep, 0 elsewhere."""
 
     def random_matmul(
         self, site: Site, role: Role, law: str, n_out: int, x: NDArray[Any], window: Window | None = None
@@ -42,7 +45,16 @@ class Kernels(Protocol):
         """The adjoint of patches: (…, columns, tap · units) → (…, columns, units)."""
 
     def patch_gram(self, gram: NDArray[Any], window: Window) -> NDArray[Any]:
-        """(…, columns, columns): inner products of patches from those of positions."""
+        """(…, columns, columns): inner products of patches from those of positions, as `gram` gives them."""
+
+    def shifted(self, x: NDArray[Any], size: Grid, axis: int, step: int) -> NDArray[Any]:
+        """x(p + step e) on a circular grid, e along an axis: (…, columns, units)."""
+
+    def pool(self, x: NDArray[Any], positions: int) -> NDArray[Any]:
+        """(…, input · positions, units) → (…, input, units): means over positions."""
+
+    def spread(self, d: NDArray[Any], positions: int) -> NDArray[Any]:
+        """The adjoint of pool."""
 
     def activate(self, phi: Activation, h: NDArray[Any]) -> NDArray[Any]:
         """φ(h)."""
@@ -56,11 +68,41 @@ class Kernels(Protocol):
     def multiply(self, a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
         """a · b, broadcasting."""
 
+    def add(self, a: NDArray[Any], b: NDArray[Any], scale: float) -> NDArray[Any]:
+        """a + scale · b, of one shape."""
+
+    def affine(
+        self, y: NDArray[Any], gain: float, b: NDArray[Any] | None = None, scale: float = 0.0
+    ) -> NDArray[Any]:
+        """y ← gain · y + scale · b, in place; b (replicate, 1, units)."""
+
+    def join(self, a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+        """Columns a and then b, for each replicate of b."""
+
+    def columns(self, a: NDArray[Any], first: int) -> NDArray[Any]:
+        """Columns `first` and up."""
+
+    def standardise(
+        self, x: NDArray[Any], axis: int, eps: float, gain: float, shift: float
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]:
+        """(y, ŷ, 1/std): centred and scaled along an axis, columns or units; y = gain · ŷ + shift."""
+
+    def standardise_slope(
+        self, unit: NDArray[Any], inverse: NDArray[np.float64], d: NDArray[Any], axis: int, gain: float
+    ) -> NDArray[Any]:
+        """Its derivative, a symmetric matrix, on (replicate, direction, column, units)."""
+
+    def given(self, a: NDArray[Any]) -> NDArray[Any]:
+        """A NumPy array as the backend holds it."""
+
+    def host(self, a: NDArray[Any]) -> NDArray[Any]:
+        """What the backend holds as a NumPy array."""
+
     def gram(self, a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
-        """(replicate, columns, columns): Σ_i a_i b_i in float64, whatever the activations use."""
+        """(replicate, columns, columns): Σ_i a_i b_i in float64, whatever the activations use; a NumPy array."""
 
     def squares(self, a: NDArray[Any]) -> NDArray[np.float64]:
-        """(replicate, columns): Σ_i a_i² in float64."""
+        """(replicate, columns): Σ_i a_i² in float64; a NumPy array."""
 
     def gaussian_apply(
         self, x: NDArray[Any], z: NDArray[Any], gain: float, offset: NDArray[np.float64]

@@ -13,29 +13,59 @@ from numpy.typing import NDArray
 from scipy.special import erfinv
 
 from mcverify.errors import InputError
-from mcverify.kernels.arrays import activate, gram, multiply, slope, slope_times, squares
+from mcverify.kernels.arrays import (
+    activate,
+    add,
+    affine,
+    columns,
+    given,
+    gram,
+    host,
+    join,
+    masked,
+    multiply,
+    pool,
+    slope,
+    slope_times,
+    spread,
+    squares,
+    standardise,
+    standardise_slope,
+)
 from mcverify.kernels.conditional import gaussian_apply, gaussian_transpose, haar_apply, haar_transpose
-from mcverify.kernels.patches import Window, fold, patch_gram, patches
+from mcverify.kernels.patches import Window, fold, patch_gram, patches, shifted
 from mcverify.streams import LANES, Role, Site, counters, philox, role_number, tiles_per_row
 from mcverify.weights import TRUNCATED_VARIANCE, weight_law
 
 __all__ = [
     "activate",
+    "add",
+    "affine",
+    "columns",
     "draw",
     "fold",
     "gaussian_apply",
     "gaussian_transpose",
+    "given",
     "gram",
     "haar_apply",
     "haar_transpose",
+    "host",
+    "join",
+    "mask",
     "multiply",
     "patch_gram",
     "patches",
+    "pool",
     "random_matmul",
     "random_matmul_transpose",
+    "shifted",
     "slope",
     "slope_times",
+    "spread",
     "squares",
+    "standardise",
+    "standardise_slope",
     "uniforms",
     "words",
 ]
@@ -98,6 +128,11 @@ def _signed_unit(word: Array) -> Array:
 def uniforms(site: Site, role: Role, rows: int, cols: int, dtype: Any) -> Array:
     """(replicate, rows, cols) uniforms in (0, 1): never 0; 1 when the last value rounds up to it."""
     return _unit(words(site, role, rows, cols, dtype))
+
+
+def mask(site: Site, role: Role, keep: float, rows: int, cols: int, dtype: Any) -> Array:
+    """(replicate, rows, cols): 1/keep where the uniform is below keep, 0 elsewhere."""
+    return masked(uniforms(site, role, rows, cols, dtype), keep)
 
 
 # ---- laws of unit variance ------------------------------------------------------------------------------

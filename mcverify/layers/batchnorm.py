@@ -16,6 +16,8 @@ from mcverify.random_map.engine import Engine
 from mcverify.streams import Site
 from mcverify.validate import between, positive, variance
 
+_COLUMNS = -2  # the axis of the statistics
+
 LARGEST_REMAINDER = 0.25
 """First-order share up to which a large-batch limit is given: what it leaves is about its square."""
 
@@ -91,20 +93,13 @@ class BatchNorm(Layer):
     def forward(self, engine: Engine, x: Signal, site: Site) -> tuple[Signal, Any]:
         """Statistics in float64, whatever the activations use."""
         self._check_batch(x.shape[-2])
-        h = x.astype(np.float64)
-        h -= h.mean(axis=-2, keepdims=True)
-        inverse = 1.0 / np.sqrt((h**2).mean(axis=-2, keepdims=True) + self.eps)
-        h *= inverse
-        y = (self.gain * h + self.shift).astype(x.dtype)
-        return y, (h.astype(x.dtype), inverse)
+        y, unit, inverse = engine.kernels.standardise(x, _COLUMNS, self.eps, self.gain, self.shift)
+        return y, (unit, inverse)
 
     def tangent(self, engine: Engine, saved: Any, dx: Signal) -> Signal:
         """(gain/std) (P − ŷŷᵀ/B) dx, directions apart: a symmetric matrix for each unit."""
-        unit, inverse = (v[:, None] for v in saved)
-        out = dx - dx.mean(axis=-2, keepdims=True, dtype=np.float64)
-        out -= unit * (unit * dx).mean(axis=-2, keepdims=True, dtype=np.float64)
-        out *= self.gain * inverse
-        return np.asarray(out).astype(dx.dtype)
+        unit, inverse = saved
+        return engine.kernels.standardise_slope(unit, inverse, dx, _COLUMNS, self.gain)
 
     def backward(self, engine: Engine, saved: Any, dy: Signal) -> Signal:
         return self.tangent(engine, saved, dy)

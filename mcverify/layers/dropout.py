@@ -58,15 +58,15 @@ class Dropout(Layer):
 
     def forward(self, engine: Engine, x: Signal, site: Site) -> tuple[Signal, Any]:
         if self.keep == 1.0:  # a float32 uniform may be 1, so u < 1 would still drop a unit now and then
-            return x, np.ones((1,) * x.ndim, x.dtype)
+            return x, None
         rows = 1 if self.shared else x.shape[1]
-        u = engine.kernels.uniforms(site, Role.MASK, rows, x.shape[-1], x.dtype)
-        mask = (u < self.keep).astype(x.dtype)  # (replicate, column or 1, units)
-        mask *= x.dtype.type(1.0 / self.keep)
+        mask = engine.kernels.mask(site, Role.MASK, self.keep, rows, x.shape[2], x.dtype)
         return engine.kernels.multiply(x, mask), mask
 
     def tangent(self, engine: Engine, saved: Any, dx: Signal) -> Signal:
-        return engine.kernels.multiply(dx, saved[:, None])
+        if saved is None:
+            return dx
+        return engine.kernels.multiply(dx, saved.reshape(len(saved), 1, *saved.shape[1:]))
 
     def backward(self, engine: Engine, saved: Any, dy: Signal) -> Signal:
         return self.tangent(engine, saved, dy)

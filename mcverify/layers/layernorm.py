@@ -14,6 +14,8 @@ from mcverify.random_map.engine import Engine
 from mcverify.streams import Site
 from mcverify.validate import between, positive, variance
 
+_UNITS = -1  # the axis of the statistics
+
 
 @dataclass(frozen=True)
 class LayerNorm(Layer):
@@ -65,20 +67,13 @@ class LayerNorm(Layer):
 
     def forward(self, engine: Engine, x: Signal, site: Site) -> tuple[Signal, Any]:
         """Statistics in float64, whatever the activations use."""
-        h = x.astype(np.float64)
-        h -= h.mean(axis=-1, keepdims=True)
-        inverse = 1.0 / np.sqrt((h**2).mean(axis=-1, keepdims=True) + self.eps)
-        h *= inverse
-        y = (self.gain * h + self.shift).astype(x.dtype)
-        return y, (h.astype(x.dtype), inverse)
+        y, unit, inverse = engine.kernels.standardise(x, _UNITS, self.eps, self.gain, self.shift)
+        return y, (unit, inverse)
 
     def tangent(self, engine: Engine, saved: Any, dx: Signal) -> Signal:
         """(gain/std) (I − 11ᵀ/n − ŷŷᵀ/n) dx: a symmetric matrix for each column."""
-        unit, inverse = (v[:, None] for v in saved)
-        out = dx - dx.mean(axis=-1, keepdims=True, dtype=np.float64)
-        out -= unit * (unit * dx).mean(axis=-1, keepdims=True, dtype=np.float64)
-        out *= self.gain * inverse
-        return np.asarray(out).astype(dx.dtype)
+        unit, inverse = saved
+        return engine.kernels.standardise_slope(unit, inverse, dx, _UNITS, self.gain)
 
     def backward(self, engine: Engine, saved: Any, dy: Signal) -> Signal:
         return self.tangent(engine, saved, dy)

@@ -52,15 +52,10 @@ class GlobalAveragePool(Layer):
         return replace(grad, cov=cov, exact=np.kron(exact, everywhere) > 0)
 
     def forward(self, engine: Engine, x: Signal, site: Site) -> tuple[Signal, Any]:
-        return self._mean(x), None
+        return engine.kernels.pool(x, self._positions), None
 
     def tangent(self, engine: Engine, saved: Any, dx: Signal) -> Signal:
-        return self._mean(dx)
+        return engine.kernels.pool(dx, self._positions)
 
     def backward(self, engine: Engine, saved: Any, dy: Signal) -> Signal:
-        return np.repeat(dy / dy.dtype.type(self._positions), self._positions, axis=-2)
-
-    def _mean(self, x: Signal) -> Signal:
-        """Sums in float64, whatever the activations use: a thousand positions are many for float32."""
-        grid = x.reshape(*x.shape[:-2], -1, self._positions, x.shape[-1])
-        return np.asarray(grid.mean(axis=-2, dtype=np.float64)).astype(x.dtype)
+        return engine.kernels.spread(dy, self._positions)

@@ -101,16 +101,13 @@ class Residual(Layer):
 
     def forward(self, engine: Engine, x: Signal, site: Site) -> tuple[Signal, Any]:
         tape = chain.forward(self.branch, engine, x, site)
-        return self._sum(x, tape[-1].y), tape
+        return engine.kernels.add(x, tape[-1].y, self.scale), tape
 
     def tangent(self, engine: Engine, saved: Any, dx: Signal) -> Signal:
-        return self._sum(dx, chain.tangent(saved, engine, dx))
+        return engine.kernels.add(dx, chain.tangent(saved, engine, dx), self.scale)
 
     def backward(self, engine: Engine, saved: Any, dy: Signal) -> Signal:
-        return self._sum(dy, chain.backward(saved, engine, dy))
-
-    def _sum(self, trunk: Signal, branch: Signal) -> Signal:
-        return trunk + trunk.dtype.type(self.scale) * branch
+        return engine.kernels.add(dy, chain.backward(saved, engine, dy), self.scale)
 
 
 def _taken(state: State) -> State:

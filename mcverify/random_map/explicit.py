@@ -7,6 +7,7 @@ the independence assumption of the mean-field literature, made real so that it c
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,27 +27,30 @@ class Drawn:
     site: Site
 
 
-def _gain(m: Map, dtype: np.dtype[Any]) -> Any:
-    """√(sigma_w2 / fan_in) as a scalar of the activations' type, so that no product is promoted."""
-    return dtype.type(np.sqrt(m.sigma_w2 / m.fan_in))
+def _gain(m: Map) -> float:
+    """√(sigma_w2 / fan_in)."""
+    return math.sqrt(m.sigma_w2 / m.fan_in)
 
 
 def apply(kernels: Kernels, m: Map, x: NDArray[Any], site: Site) -> tuple[NDArray[Any], Drawn]:
     """W x + b for a fresh (W, b) per replicate. x (replicate or 1, columns, fan_in, or units of a grid)."""
     y = kernels.random_matmul(site, Role.WEIGHT, m.law, m.fan_out, x, m.window)
-    y *= _gain(m, x.dtype)
-    if m.sigma_b2 > 0:
-        bias = kernels.draw(site, Role.BIAS, "gaussian", 1, m.fan_out, x.dtype)
-        y += bias * x.dtype.type(np.sqrt(m.sigma_b2))
-    return y, Drawn(m, site)
+    return with_bias(kernels, m, y, _gain(m), site), Drawn(m, site)
+
+
+def with_bias(kernels: Kernels, m: Map, y: NDArray[Any], gain: float, site: Site) -> NDArray[Any]:
+    """gain · y + b, in place, for a fresh bias per replicate."""
+    if m.sigma_b2 == 0:
+        return kernels.affine(y, gain)
+    bias = kernels.draw(site, Role.BIAS, "gaussian", 1, m.fan_out, y.dtype)
+    return kernels.affine(y, gain, bias, math.sqrt(m.sigma_b2))
 
 
 def apply_tangent(kernels: Kernels, saved: Drawn, dx: NDArray[Any]) -> NDArray[Any]:
     """W dx with the W of the forward pass; the bias does not move."""
     m = saved.map
     dy = kernels.random_matmul(saved.site, Role.WEIGHT, m.law, m.fan_out, dx, m.window)
-    dy *= _gain(m, dx.dtype)
-    return dy
+    return kernels.affine(dy, _gain(m))
 
 
 def apply_transpose(kernels: Kernels, saved: Drawn, dy: NDArray[Any]) -> NDArray[Any]:
@@ -62,8 +66,7 @@ def apply_fresh_transpose(kernels: Kernels, saved: Drawn, dy: NDArray[Any]) -> N
 def _transpose(kernels: Kernels, saved: Drawn, dy: NDArray[Any], role: Role) -> NDArray[Any]:
     m = saved.map
     dx = kernels.random_matmul_transpose(saved.site, role, m.law, m.fan_in, dy, m.window)
-    dx *= _gain(m, dy.dtype)
-    return dx
+    return kernels.affine(dx, _gain(m))
 
 
 def engine(kernels: Kernels, dtype: np.dtype[Any], *, tied: bool = True, reason: str = "") -> Engine:

@@ -59,41 +59,41 @@ def apply_tangent(kernels: Kernels, saved: Revealed, dx: Array) -> Array:
     """W dx with the W that x met; the bias does not move. dx (replicate, columns, fan_in)."""
     refuse_late_tangents(saved.d)
     m, met = saved.map, saved.x.shape[1]
-    x = join(saved.x, _met(kernels, m, dx))
+    x = kernels.join(saved.x, _met(kernels, m, dx))
     offset = np.concatenate([saved.offset, np.zeros(dx.shape[1])])
     z = kernels.draw(saved.site, Role.CONDITIONAL, "gaussian", x.shape[1], m.fan_out, x.dtype)
     y, saved.root = kernels.gaussian_apply(x, z, _gain(m), offset)
     saved.x, saved.y, saved.offset = x, y, offset
-    return y[:, met:]
+    return kernels.columns(y, met)
 
 
 def apply_transpose(kernels: Kernels, saved: Revealed, dy: Array) -> Array:
     """Wᵀ dy with the W that x, the tangents and earlier cotangents met. dy (replicate, columns, fan_out)."""
     m, site = saved.map, saved.site
-    known, d = meet(saved, dy)
+    known, d = meet(kernels, saved, dy)
     columns, k = saved.x.shape[1], d.shape[1]
     g = kernels.draw(site, Role.CONDITIONAL_TRANSPOSE, "gaussian", k, m.fan_in, d.dtype)
     if m.sigma_b2 > 0:
         below = kernels.draw(site, Role.CONDITIONAL_BIAS, "gaussian", 1, k, d.dtype)[:, 0]
     else:
-        below = np.zeros((len(g), k), d.dtype)
+        below = kernels.given(np.zeros((len(g), k), d.dtype))
     given = saved.x, saved.root, saved.y
-    if not saved.root.weak.any():
+    if not kernels.host(saved.root.weak).any():
         dx = kernels.gaussian_transpose(*given, None, d, g, below, _gain(m), saved.offset)
     else:
         with memory.scratch():  # the result lies in g
             z = kernels.draw(site, Role.CONDITIONAL, "gaussian", columns, m.fan_out, d.dtype)
             dx = kernels.gaussian_transpose(*given, z, d, g, below, _gain(m), saved.offset)
-    return _folded(kernels, m, dx[:, known:])
+    return _folded(kernels, m, kernels.columns(dx, known))
 
 
 def apply_fresh_transpose(kernels: Kernels, saved: Revealed, dy: Array) -> Array:
     """Wᵀ dy with a W of its own, met by nothing before: columns of a map from fan_out to fan_in."""
     m = saved.map
-    known, d = meet(saved, dy)
+    known, d = meet(kernels, saved, dy)
     z = kernels.draw(saved.site, Role.CONDITIONAL_TRANSPOSE, "gaussian", d.shape[1], m.fan_in, d.dtype)
     dx, _ = kernels.gaussian_apply(d, z, _gain(m), np.zeros(d.shape[1]))
-    return _folded(kernels, m, dx[:, known:])
+    return _folded(kernels, m, kernels.columns(dx, known))
 
 
 def _met(kernels: Kernels, m: Map, x: Array) -> Array:
@@ -106,16 +106,11 @@ def _folded(kernels: Kernels, m: Map, dx: Array) -> Array:
     return dx if m.window is None else kernels.fold(dx, m.window)
 
 
-def meet(saved: Any, dy: Array) -> tuple[int, Array]:
+def meet(kernels: Kernels, saved: Any, dy: Array) -> tuple[int, Array]:
     """Note the cotangents dy: how many columns came before them, and all of them together."""
     known = 0 if saved.d is None else saved.d.shape[1]
-    saved.d = dy if saved.d is None else join(saved.d, dy)
+    saved.d = dy if saved.d is None else kernels.join(saved.d, dy)
     return known, saved.d
-
-
-def join(a: Array, b: Array) -> Array:
-    """Columns a and then b, for each replicate of b."""
-    return np.concatenate([np.broadcast_to(a, (len(b), *a.shape[1:])), b], axis=1)
 
 
 def refuse_late_tangents(d: Array | None) -> None:

@@ -5,15 +5,16 @@ Addresses as in random_map/gaussian.py; the algebra is in kernels/conditional.py
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from mcverify.kernels.primitives import Kernels
 from mcverify.random_map.engine import Map
-from mcverify.random_map.gaussian import join, meet, refuse_late_tangents
+from mcverify.random_map.explicit import with_bias
+from mcverify.random_map.gaussian import meet, refuse_late_tangents
 from mcverify.streams import Role, Site
 
 Array = NDArray[Any]
@@ -30,9 +31,9 @@ class Revealed:
     d: Array | None = None
 
 
-def _gain(m: Map, dtype: np.dtype[Any]) -> Any:
-    """σ_w as a scalar of the activations' type, so that no product is promoted."""
-    return dtype.type(np.sqrt(m.sigma_w2))
+def _gain(m: Map) -> float:
+    """σ_w."""
+    return math.sqrt(m.sigma_w2)
 
 
 def _normals(kernels: Kernels, saved: Revealed, role: Role, columns: int) -> Array:
@@ -43,36 +44,29 @@ def apply(kernels: Kernels, m: Map, x: Array, site: Site) -> tuple[Array, Reveal
     """W x + b for a fresh (W, b) per replicate. x (replicate or 1, columns, n)."""
     saved = Revealed(m, site, x)
     y = kernels.haar_apply(x, _normals(kernels, saved, Role.CONDITIONAL, x.shape[1]))
-    y *= _gain(m, x.dtype)
-    if m.sigma_b2 > 0:
-        bias = kernels.draw(site, Role.BIAS, "gaussian", 1, m.fan_out, x.dtype)
-        y += bias * x.dtype.type(np.sqrt(m.sigma_b2))
-    return y, saved
+    return with_bias(kernels, m, y, _gain(m), site), saved
 
 
 def apply_tangent(kernels: Kernels, saved: Revealed, dx: Array) -> Array:
     """W dx with the W that x met; the bias does not move. dx (replicate, columns, n)."""
     refuse_late_tangents(saved.d)
     met = saved.x.shape[1]
-    saved.x = x = join(saved.x, dx)
-    y = kernels.haar_apply(x, _normals(kernels, saved, Role.CONDITIONAL, x.shape[1]))[:, met:]
-    y *= _gain(saved.map, x.dtype)
-    return y
+    saved.x = x = kernels.join(saved.x, dx)
+    y = kernels.haar_apply(x, _normals(kernels, saved, Role.CONDITIONAL, x.shape[1]))
+    return kernels.affine(kernels.columns(y, met), _gain(saved.map))
 
 
 def apply_transpose(kernels: Kernels, saved: Revealed, dy: Array) -> Array:
     """Wᵀ dy with the W that x, the tangents and earlier cotangents met. dy (replicate, columns, n)."""
-    known, d = meet(saved, dy)
+    known, d = meet(kernels, saved, dy)
     z = _normals(kernels, saved, Role.CONDITIONAL, saved.x.shape[1])
     g = _normals(kernels, saved, Role.CONDITIONAL_TRANSPOSE, d.shape[1])
-    dx = kernels.haar_transpose(saved.x, z, d, g)[:, known:]
-    dx *= _gain(saved.map, d.dtype)
-    return dx
+    dx = kernels.haar_transpose(saved.x, z, d, g)
+    return kernels.affine(kernels.columns(dx, known), _gain(saved.map))
 
 
 def apply_fresh_transpose(kernels: Kernels, saved: Revealed, dy: Array) -> Array:
     """Wᵀ dy with a W of its own, met by nothing before: the transpose of a Haar matrix is a Haar matrix."""
-    known, d = meet(saved, dy)
-    dx = kernels.haar_apply(d, _normals(kernels, saved, Role.CONDITIONAL_TRANSPOSE, d.shape[1]))[:, known:]
-    dx *= _gain(saved.map, dy.dtype)
-    return dx
+    known, d = meet(kernels, saved, dy)
+    dx = kernels.haar_apply(d, _normals(kernels, saved, Role.CONDITIONAL_TRANSPOSE, d.shape[1]))
+    return kernels.affine(kernels.columns(dx, known), _gain(saved.map))

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mcverify.kernels.patches import Grid, shifted
+from mcverify.kernels.patches import Grid
 from mcverify.kernels.primitives import Kernels
 from mcverify.streams import Role, Site
 
@@ -56,7 +56,7 @@ def energies(kernel: Grid) -> NDArray[np.float64]:
 def compose(kernels: Kernels, size: Grid, kernel: Grid, site: Site, x: Array) -> Array:
     """All factors of `kernel` on a circular grid, (replicate or 1, column, c) → (replicate, column, c)."""
     for j, factor in enumerate(factors(kernel)):
-        x = _mixed(kernels, site.above(j + 1), x, shifted(x, size, factor.axis, factor.step), Role.WEIGHT)
+        x = _mixed(kernels, site.above(j + 1), x, kernels.shifted(x, size, factor.axis, factor.step), Role.WEIGHT)
     return x
 
 
@@ -66,14 +66,15 @@ def compose_transpose(
     """The adjoint of `compose`; of a composition of its own where not tied."""
     role = Role.WEIGHT if tied else Role.BACKWARD_WEIGHT
     for j, factor in reversed(list(enumerate(factors(kernel)))):
-        d = _mixed(kernels, site.above(j + 1), d, shifted(d, size, factor.axis, -factor.step), role)
+        d = _mixed(kernels, site.above(j + 1), d, kernels.shifted(d, size, factor.axis, -factor.step), role)
     return d
 
 
 def _mixed(kernels: Kernels, site: Site, here: Array, there: Array, role: Role) -> Array:
     """P here + (1 − P) there, as there + P (here − there)."""
     c, dtype = here.shape[-1], here.dtype
-    coins = kernels.uniforms(site, Role.MASK, 2, c, dtype)[:, int(role != Role.WEIGHT)] < 0.5
-    along = kernels.random_matmul_transpose(site, role, "orthogonal", c, here - there)
-    along *= coins[:, None] * dtype.type(1.0 / c)  # the law's matrix is √c U
-    return there + kernels.random_matmul(site, role, "orthogonal", c, along)
+    coins = kernels.mask(site, Role.MASK, 0.5, 2, c, dtype)  # 2 or 0
+    coins = kernels.columns(coins, 1) if role != Role.WEIGHT else coins[:, :1]
+    along = kernels.random_matmul_transpose(site, role, "orthogonal", c, kernels.add(here, there, -1.0))
+    along = kernels.affine(kernels.multiply(along, coins), 0.5 / c)  # the law's matrix is √c U
+    return kernels.add(there, kernels.random_matmul(site, role, "orthogonal", c, along), 1.0)

@@ -69,7 +69,7 @@ def trace(plan: Plan, start: int, count: int) -> Trace:
     dtype = plan.engine.dtype
     layers = (plan.sampled or plan.net).layers
     columns = plan.x.reshape(-1, plan.x.shape[-1]).astype(dtype)
-    tape = chain.forward(layers, plan.engine, columns[None], site)
+    tape = chain.forward(layers, plan.engine, plan.engine.kernels.given(columns[None]), site)
     if plan.tangents:
         chain.tangent(tape, plan.engine, _tangents(plan, site))
     chain.backward(tape[: plan.net.end], plan.engine, _cotangents(plan, site))
@@ -78,24 +78,22 @@ def trace(plan: Plan, start: int, count: int) -> Trace:
 
 def _tangents(plan: Plan, site: Site) -> NDArray[Any]:
     """(replicate, direction, column, n_0)."""
-    columns, n0 = plan.x[..., 0].size, plan.x.shape[-1]
-    dtype = plan.engine.dtype
-    draws = plan.engine.kernels.draw(site, Role.TANGENT, "gaussian", plan.tangents * columns, n0, dtype)
-    draws *= dtype.type(1.0 / np.sqrt(plan.x[0].size))
-    return draws.reshape(-1, plan.tangents, columns, n0)
+    columns, n0, kernels = plan.x[..., 0].size, plan.x.shape[-1], plan.engine.kernels
+    draws = kernels.draw(site, Role.TANGENT, "gaussian", plan.tangents * columns, n0, plan.engine.dtype)
+    return kernels.affine(draws, 1.0 / np.sqrt(plan.x[0].size)).reshape(-1, plan.tangents, columns, n0)
 
 
 def _cotangents(plan: Plan, site: Site) -> NDArray[Any]:
     """(replicate, 1, column, n_L)."""
     inputs, shape = len(plan.x), plan.net.shapes[plan.net.end]
     positions, width = math.prod(shape[:-1]), shape[-1]
-    dtype = plan.engine.dtype
+    dtype, kernels = plan.engine.dtype, plan.engine.kernels
     if not isinstance(plan.cotangent, str):
         v = np.asarray(plan.cotangent, dtype=dtype).reshape(-1, width)
-        return np.broadcast_to(v, (site.count, 1, *v.shape)).copy()
+        return kernels.given(np.broadcast_to(v, (site.count, 1, *v.shape)).copy())
     rows = positions * (inputs if plan.cotangent == "independent" else 1)
     there = Site(site.key, COTANGENT_SITE, site.start, site.count)
-    draws = plan.engine.kernels.draw(there, Role.COTANGENT, "gaussian", rows, width, dtype)
-    draws *= dtype.type(1.0 / np.sqrt(positions * width))
-    everyone = np.tile(draws, (1, inputs * positions // rows, 1))
+    draws = kernels.draw(there, Role.COTANGENT, "gaussian", rows, width, dtype)
+    each = np.full((1, inputs * positions // rows, 1, 1), 1.0 / np.sqrt(positions * width), dtype)
+    everyone = kernels.multiply(kernels.given(each), draws.reshape(site.count, 1, rows, width))
     return everyone.reshape(site.count, 1, inputs * positions, width)
