@@ -13,6 +13,8 @@ __version__ = "0.1.0"
 _WHERE = {
     "mlp": "mcverify.network",
     "cnn": "mcverify.network",
+    "batchnorm_mlp": "mcverify.network",
+    "resnet": "mcverify.network",
     "Convolution": "mcverify.layers.convolution",
     "Network": "mcverify.network",
     "Dense": "mcverify.layers.dense",
@@ -30,6 +32,12 @@ _WHERE = {
     "spatial_modes": "mcverify.theory.spatial",
     "border_effect": "mcverify.theory.border",
     "border_critical_sigma_w2": "mcverify.theory.border",
+    "resnet_trajectory": "mcverify.theory.residual",
+    "tanh_resnet_growth": "mcverify.theory.residual",
+    "taki_initialisation": "mcverify.theory.residual",
+    "length_bounds": "mcverify.theory.residual_bounds",
+    "PowerScales": "mcverify.theory.residual_bounds",
+    "depth_limit": "mcverify.theory.number_format",
     "load": "mcverify.network_file",
     "predict": "mcverify.theory.predict",
     "predict_stationary": "mcverify.theory.stationary",
@@ -52,10 +60,12 @@ __all__ = [
     "InputError",
     "LayerNorm",
     "Network",
+    "PowerScales",
     "Residual",
     "Unpredictable",
     "__version__",
     "activation",
+    "batchnorm_mlp",
     "border_critical_sigma_w2",
     "border_effect",
     "check",
@@ -63,13 +73,19 @@ __all__ = [
     "cnn",
     "critical_sigma_w2",
     "custom_activation",
+    "depth_limit",
+    "length_bounds",
     "load",
     "mlp",
     "phase",
     "predict",
     "predict_stationary",
+    "resnet",
+    "resnet_trajectory",
     "simulate",
     "spatial_modes",
+    "taki_initialisation",
+    "tanh_resnet_growth",
     "verify",
 ]
 
@@ -86,13 +102,16 @@ if TYPE_CHECKING:
     from mcverify.layers.layernorm import LayerNorm
     from mcverify.layers.pooling import GlobalAveragePool
     from mcverify.layers.residual import Residual
-    from mcverify.network import Network, cnn, mlp
+    from mcverify.network import Network, batchnorm_mlp, cnn, mlp, resnet
     from mcverify.network_file import load
     from mcverify.samplers.check import check_sampler
     from mcverify.simulation.simulate import simulate
     from mcverify.theory.border import border_critical_sigma_w2, border_effect
+    from mcverify.theory.number_format import depth_limit
     from mcverify.theory.phase import critical_sigma_w2, phase
     from mcverify.theory.predict import predict
+    from mcverify.theory.residual import resnet_trajectory, taki_initialisation, tanh_resnet_growth
+    from mcverify.theory.residual_bounds import PowerScales, length_bounds
     from mcverify.theory.spatial import spatial_modes
     from mcverify.theory.stationary import predict_stationary
     from mcverify.verification import verify

@@ -233,6 +233,77 @@ def mlp(
     return Network(layers, name)
 
 
+def batchnorm_mlp(
+    input_dim: int,
+    widths: Sequence[int] | NDArray[np.integer[Any]],
+    activation: str | Phi,
+    sigma_w2: float = 1.0,
+    sigma_b2: float = 0.0,
+    weights: str = "gaussian",
+    *,
+    eps: float = 0.0,
+    gain: float = 1.0,
+    shift: float = 0.0,
+    readout: int | None = None,
+    name: str = "batchnorm_mlp",
+) -> Network:
+    """A multilayer perceptron with batch norm between every dense map and its activation: φ(BN(h)).
+
+    eps, gain, shift: of every BatchNorm; the rest as for `mlp`. Raises InputError naming the field.
+    """
+    norm, layers = BatchNorm(eps, gain, shift), []
+    for layer in mlp(input_dim, widths, activation, sigma_w2, sigma_b2, weights, readout=readout).layers:
+        layers += [norm, layer] if isinstance(layer, Activation) else [layer]
+    return Network(layers, name)
+
+
+def resnet(
+    input_dim: int,
+    width: int,
+    depth: int,
+    activation: str | Phi,
+    sigma_w2: float = 1.0,
+    sigma_b2: float = 0.0,
+    weights: str = "gaussian",
+    *,
+    sigma_v2: float | None = None,
+    sigma_a2: float = 0.0,
+    order: str = "pre",
+    scale: float | Sequence[float] = 1.0,
+    sigma_in2: float = 1.0,
+    readout: int | None = None,
+    sigma_out2: float = 1.0,
+    name: str = "resnet",
+) -> Network:
+    """A residual network: a dense map from the inputs to `width` units, then `depth` blocks.
+
+    A block is x + scale (W φ(x) + b) (Taki 2017), or with sigma_v2 the two maps x + scale (V φ(W x + b) + a) of Yang &
+    Schoenholz 2017; sigma_w2/fan_in, sigma_v2/fan_in are the variances of weights, sigma_b2, sigma_a2 those of biases.
+    order="post" puts an activation after the addition: φ(x + scale (W x + b)), φ(x + scale (V φ(W x + b) + a)).
+    scale: of every block, or a list with one for each. sigma_in2: of the first map, which has no bias; readout=m adds
+    a linear map to m units with sigma_out2. Raises InputError naming the field.
+    """
+    count("depth", depth)
+    if order not in ("pre", "post"):
+        raise InputError("order", order, "allowed: pre, post")
+    if sigma_v2 is None and sigma_a2 != 0.0:
+        raise InputError("sigma_a2", sigma_a2, "is the bias of a block's second map: give sigma_v2 too")
+    scales = scale if isinstance(scale, Sequence) else [scale] * depth
+    if isinstance(scales, str) or len(scales) != depth:
+        raise InputError("scale", scale, f"must be a number, or a list of {depth}: one for each block")
+    phi, inner = Activation(activation), Dense(width, width, sigma_w2, sigma_b2, weights)
+    if sigma_v2 is None:
+        branch: list[Layer] = [phi, inner] if order == "pre" else [inner]
+    else:
+        branch = [inner, phi, Dense(width, width, sigma_v2, sigma_a2, weights)]
+    layers: list[Layer] = [Dense(input_dim, width, sigma_in2, 0.0, weights)]
+    for s in scales:
+        layers += [Residual(branch, s), *[phi] * (order == "post")]
+    if readout is not None:
+        layers.append(Dense(width, readout, sigma_out2, 0.0, weights))
+    return Network(layers, name)
+
+
 def cnn(
     input_shape: Sequence[int],
     channels: Sequence[int],

@@ -39,7 +39,7 @@ from mcverify.layers.layer import Layer
 from mcverify.layers.layernorm import LayerNorm
 from mcverify.layers.pooling import GlobalAveragePool
 from mcverify.layers.residual import Residual
-from mcverify.network import Network, cnn, mlp
+from mcverify.network import Network, batchnorm_mlp, cnn, mlp, resnet
 from mcverify.validate import between, count
 
 FloatArray = NDArray[np.float64]
@@ -56,9 +56,11 @@ LAYERS: dict[str, Callable[..., Layer]] = {
     "batchnorm": BatchNorm,
     "layernorm": LayerNorm,
 }
-# By name: the constructor, and what `depth` repeats: (one width, list of widths).
+# By name: the constructor, and what `depth` repeats: (one width, list of widths); "" where it is an argument itself.
 ARCHITECTURES: dict[str, tuple[Callable[..., Network], str, str]] = {
     "mlp": (mlp, "width", "widths"),
+    "batchnorm_mlp": (batchnorm_mlp, "width", "widths"),
+    "resnet": (resnet, "", ""),
     "cnn": (cnn, "channel", "channels"),
 }
 DEFAULT_MARGIN = 0.005
@@ -141,8 +143,9 @@ def _constructed(table: Any, name: str) -> Network:
         raise InputError("network.architecture", kind, f"allowed: {', '.join(known)}{nearest(str(kind), known)}")
     make, one, several = ARCHITECTURES[kind]
     parameters = inspect.signature(make).parameters
-    _keys("network", table, ["architecture", *(p for p in parameters if p != "name"), one, "depth"])
-    if one in table or "depth" in table:
+    more = [one, "depth"] if one else []
+    _keys("network", table, ["architecture", *(p for p in parameters if p != "name"), *more])
+    if any(key in table for key in more):
         if several in table and several != one:
             raise InputError(f"network.{several}", table[several], f"give either {several}, or {one} and depth")
         _required("network", table, [one, "depth"])
