@@ -31,7 +31,6 @@ DIMS: dict[str, tuple[str, ...]] = {
     "c_displaced": ("layer", "input", "input_2"),
     "chi": ("layer", "input"),
     "length": ("layer", "input"),
-    "length_var": ("layer", "input"),
     "grad_norm2": ("layer", "input"),
     "grad_gram": ("layer", "input", "input_2"),
     "tangent_gram": ("layer", "input", "direction", "direction_2"),
@@ -83,15 +82,15 @@ _AXES = {0: (), 1: ("position",), 2: ("row", "column")}
 def dataset(
     variables: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any], grid: tuple[int, ...] = ()
 ) -> xr.Dataset:  # fmt: skip
-    """A Dataset of named variables; `NAME_se` and `NAME_mark` share the dimensions of NAME, and an array
-    with one more leading axis holds every replicate. Layers are numbered from 1. grid: the sizes of the positions'
-    axes: (layer, column, column) becomes (layer, input, *positions, input_2, *positions_2), and what is local (layer,
-    position, input, input) becomes (layer, input, input_2, *positions)."""
+    """A Dataset of named variables; `NAME_se`, `NAME_mark`, `NAME_var` and `NAME_remainder` share the dimensions of
+    NAME, and an array with one more leading axis holds every replicate. Layers are numbered from 1. grid: the sizes of
+    the positions' axes: (layer, column, column) becomes (layer, input, *positions, input_2, *positions_2), and what is
+    local (layer, position, input, input) becomes (layer, input, input_2, *positions)."""
     import xarray as xr
 
     data = {}
     for name, values in variables.items():
-        base = name.removesuffix("_se").removesuffix("_mark")
+        base = name.removesuffix("_se").removesuffix("_mark").removesuffix("_var").removesuffix("_remainder")
         dims = DIMS[base]
         if grid and base in _BY_COLUMN:
             axes = _AXES[len(grid)]
