@@ -38,6 +38,8 @@ _WHERE = {
     "length_bounds": "mcverify.theory.residual_bounds",
     "PowerScales": "mcverify.theory.residual_bounds",
     "depth_limit": "mcverify.theory.number_format",
+    "batchnorm_gradient_growth": "mcverify.theory.batchnorm",
+    "batchnorm_residual_growth": "mcverify.theory.batchnorm",
     "load": "mcverify.network_file",
     "predict": "mcverify.theory.predict",
     "predict_stationary": "mcverify.theory.stationary",
@@ -66,6 +68,8 @@ __all__ = [
     "__version__",
     "activation",
     "batchnorm_mlp",
+    "batchnorm_gradient_growth",
+    "batchnorm_residual_growth",
     "border_critical_sigma_w2",
     "border_effect",
     "check",
@@ -106,6 +110,7 @@ if TYPE_CHECKING:
     from mcverify.network_file import load
     from mcverify.samplers.check import check_sampler
     from mcverify.simulation.simulate import simulate
+    from mcverify.theory.batchnorm import batchnorm_gradient_growth, batchnorm_residual_growth
     from mcverify.theory.border import border_critical_sigma_w2, border_effect
     from mcverify.theory.number_format import depth_limit
     from mcverify.theory.phase import critical_sigma_w2, phase
