@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from mcverify.claims import (
     poole2016,
     schoenholz2017,
+    taki2017_batchnorm,
     xiao2018_cnn,
     xiao2018_isometry,
     yang2019_batchnorm,
@@ -18,6 +19,7 @@ from mcverify.errors import InputError, nearest
 PAPERS = (
     poole2016,
     schoenholz2017,
+    taki2017_batchnorm,
     xiao2018_cnn,
     xiao2018_isometry,
     yang2019_batchnorm,

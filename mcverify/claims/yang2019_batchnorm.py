@@ -1,10 +1,10 @@
-"""Yang, Pennington, Rao, Sohl-Dickstein & Schoenholz 2019, A mean field theory of batch normalization: batch norm itself
-makes the gradients of plain networks grow exponentially, whatever the weights' variance, and least in linear ones.
+"""Yang, Pennington, Rao, Sohl-Dickstein & Schoenholz 2019, A mean field theory of batch normalization: batch norm
+itself makes the gradients of plain networks grow exponentially, whatever the weights' variance; least in linear ones.
 
-The batch is permutation-symmetric: inputs of equal length and no correlation. A network of finite width keeps that only
-on average, and what is asymmetric decays slowly, by (B−1)/(B+1) a layer in a linear one: few layers, widths far above B,
-and a ladder. The first layer's variance is given by the inputs, and the last gradient by the cotangent: the growth in
-between is what is claimed."""
+The batch is permutation-symmetric: inputs of equal length and no correlation. A network of finite width keeps that
+only on average, and what is asymmetric decays slowly, by (B−1)/(B+1) a layer in a linear one: few layers, widths far
+above B, and a ladder. The first layer's variance is given by the inputs, and the last gradient by the cotangent: the
+growth in between is what is claimed."""
 
 from __future__ import annotations
 
@@ -50,6 +50,12 @@ def across(trace: Trace) -> FloatArray:
 def log_growth(trace: Trace) -> FloatArray:
     """log of the gain of `across` from layer l + 1 to l, l = 1 … L − 1, (replicate, L − 1)."""
     squared = across(trace)
+    return np.asarray(np.log(squared[:, :-1] / squared[:, 1:]))
+
+
+def log_norm_growth(trace: Trace) -> FloatArray:
+    """log of the gain of the mean of ‖δ_a‖² over the batch, l = 1 … L − 1, (replicate, L − 1)."""
+    squared = np.trace(observables.grad_gram(trace), axis1=-2, axis2=-1)
     return np.asarray(np.log(squared[:, :-1] / squared[:, 1:]))
 
 
@@ -201,12 +207,6 @@ NEAR_LINEAR = _growth(
 )  # fmt: skip
 
 
-def _by_input(trace: Trace) -> FloatArray:
-    """log of the gain of the mean of ‖δ_a‖² over the batch, l = 1 … L − 1, (replicate, L − 1)."""
-    squared = np.trace(observables.grad_gram(trace), axis1=-2, axis2=-1)
-    return np.asarray(np.log(squared[:, :-1] / squared[:, 1:]))
-
-
 LAYER_NORM = replace(
     RELU,
     name="yang2019_batchnorm.layer_norm",
@@ -214,7 +214,7 @@ LAYER_NORM = replace(
     statement="With layer norm in place of batch norm the gradients of a ReLU network do not grow.",
     networks=_plain("relu", LayerNorm(), 1.7),
     predict=_constant(lambda: 1.0),
-    measure=lambda trace: _by_input(trace)[:, 1:-1],
+    measure=lambda trace: log_norm_growth(trace)[:, 1:-1],
     margin_reason="a tenth of batch norm's growth",
     rival=Rival("as with batch norm", _constant(lambda: batchnorm_gradient_growth("relu", 16))),
     knob=None,  # no parameter moves it
