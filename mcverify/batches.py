@@ -53,7 +53,7 @@ def directions(net: Network, x: FloatArray) -> list[tuple[int, int]]:
     flat = x.reshape(-1, x.shape[-1])
     apart = flat - flat.mean(axis=0)
     rank = int(np.linalg.matrix_rank(apart, tol=_ROUNDING * max(float(np.linalg.norm(flat)), 1e-300)))
-    masked = any(isinstance(v, Dropout) and v.keep < 1.0 for v, _ in net.every_layer)
+    masked = any(isinstance(v, Dropout) and v.keep < 1.0 and not v.shared for v, _ in net.every_layer)
     different = len(x) if masked else len(np.unique(x.reshape(len(x), -1), axis=0))
     return [(r, len(x) * p) for r, p in _walk(net.layers, net.input_shape, rank, different)[0]]
 
@@ -84,7 +84,7 @@ def _above(layer: Layer, rank: int, most: int) -> int:
     if isinstance(layer, Activation) and layer.phi.slopes is not None and layer.phi.slopes[0] == layer.phi.slopes[1]:
         return rank
     if isinstance(layer, Dropout):
-        return rank if layer.keep == 1.0 else most
+        return rank if layer.keep == 1.0 or layer.shared else most
     if isinstance(layer, Convolution):
         alike = rank == 0 and layer.padding == "circular"
         return 0 if alike else math.prod(layer.kernel) * layer.channels_in

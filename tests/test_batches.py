@@ -32,6 +32,7 @@ def plain(phi=RELU, n: int = 8, eps: float = 0.0) -> Network:
         (Network([Dense(8, 9), LINEAR, Dense(9, 8), BatchNorm()]), X[:, :2] @ RNG.standard_normal((2, 8)), 2),
         (Network([Dense(8, 9), Dropout(0.5), Dense(9, 8), BatchNorm()]), np.ones((6, 8)), 5),
         (Network([Dense(8, 9), Dropout(1.0), Dense(9, 8), BatchNorm()]), np.ones((6, 8)), 0),
+        (Network([Dense(8, 9), Dropout(0.5, shared=True), Dense(9, 8), BatchNorm()]), np.ones((6, 8)), 0),
         (Network([Dense(8, 9), RELU, Residual([Dense(9, 9), BatchNorm()])]), X, 8),
         (Network([Dense(8, 9), Residual([Dense(9, 9)]), BatchNorm()]), X[:2], 1),
         (Network([Convolution((4,), 2, 3, (1,)), BatchNorm(size=(4,))]), X.reshape(9, 2, 4), 2),

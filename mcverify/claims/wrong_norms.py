@@ -60,8 +60,8 @@ def uncentred(net: Network) -> Network:
 @dataclass(frozen=True)
 class _Detached(BatchNorm):
     def forward(self, engine: Engine, x: Signal, site: Site) -> tuple[Signal, Any]:
-        y, _ = super().forward(engine, x, site)
-        return y, 1.0 / np.sqrt(x.var(axis=-2, keepdims=True, dtype=np.float64) + self.eps)
+        y, (_, inverse) = super().forward(engine, x, site)
+        return y, inverse
 
     def tangent(self, engine: Engine, saved: Any, dx: Signal) -> Signal:
         return np.asarray(self.gain * saved[:, None] * dx).astype(dx.dtype)
