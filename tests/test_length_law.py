@@ -143,7 +143,7 @@ def test_a_million_units():
 
 
 def test_second_order_of_one_layer():
-    """κ_1 = −5/2n − 49/12n² + …, κ_2 = 5/n + 18.5/n² + …, and what a direct sum over K gives at n = 16: variance 0.42, not 5/n = 0.31."""
+    """κ_1 = −5/2n − 49/12n² + …, κ_2 = 5/n + 18.5/n² + …, and a direct sum over K at n = 16: 0.42, not 5/n = 0.31."""
     k, w = mixture(16)
     mean, square = (float(mp.fsum(float(p) * f(v) for v, p in zip(k, w, strict=True))) for f in (
         lambda v: mp.psi(0, mp.mpf(int(v)) / 2) - mp.log(8),

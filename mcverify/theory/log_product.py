@@ -23,7 +23,7 @@ from mcverify.theory.layer_factor import FLOOR, Factor, g_cumulants, log_g_momen
 FloatArray = NDArray[np.float64]
 Array = NDArray[Any]
 
-_ROUNDING = 1e-16  # |φ(t)| below which nothing more is added
+_ROUNDING = 1e-14  # |φ(t)| below which there is but rounding
 _LARGEST = 1 << 12  # frequencies
 _ERROR = 1e-7  # of a probability, beyond which a law is not given
 
