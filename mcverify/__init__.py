@@ -119,9 +119,9 @@ if TYPE_CHECKING:
     from mcverify.samplers.check import check_sampler
     from mcverify.simulation.simulate import simulate
     from mcverify.theory.border import border_critical_sigma_w2, border_effect
-    from mcverify.theory.number_format import depth_limit
     from mcverify.theory.length_law import entry_law, gradient_law, length_law, tangent_law
     from mcverify.theory.length_moments import ratio_moments, variance_across_layers
+    from mcverify.theory.number_format import depth_limit
     from mcverify.theory.phase import critical_sigma_w2, phase
     from mcverify.theory.predict import predict
     from mcverify.theory.residual import resnet_trajectory, taki_initialisation, tanh_resnet_growth
