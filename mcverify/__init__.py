@@ -40,6 +40,12 @@ _WHERE = {
     "depth_limit": "mcverify.theory.number_format",
     "batchnorm_gradient_growth": "mcverify.theory.batchnorm",
     "batchnorm_residual_growth": "mcverify.theory.batchnorm",
+    "length_law": "mcverify.theory.length_law",
+    "tangent_law": "mcverify.theory.length_law",
+    "gradient_law": "mcverify.theory.length_law",
+    "entry_law": "mcverify.theory.length_law",
+    "ratio_moments": "mcverify.theory.length_moments",
+    "variance_across_layers": "mcverify.theory.length_moments",
     "load": "mcverify.network_file",
     "predict": "mcverify.theory.predict",
     "predict_stationary": "mcverify.theory.stationary",
@@ -78,18 +84,24 @@ __all__ = [
     "critical_sigma_w2",
     "custom_activation",
     "depth_limit",
+    "entry_law",
+    "gradient_law",
     "length_bounds",
+    "length_law",
     "load",
     "mlp",
     "phase",
     "predict",
     "predict_stationary",
+    "ratio_moments",
     "resnet",
     "resnet_trajectory",
     "simulate",
     "spatial_modes",
     "taki_initialisation",
+    "tangent_law",
     "tanh_resnet_growth",
+    "variance_across_layers",
     "verify",
 ]
 
@@ -112,6 +124,8 @@ if TYPE_CHECKING:
     from mcverify.simulation.simulate import simulate
     from mcverify.theory.batchnorm import batchnorm_gradient_growth, batchnorm_residual_growth
     from mcverify.theory.border import border_critical_sigma_w2, border_effect
+    from mcverify.theory.length_law import entry_law, gradient_law, length_law, tangent_law
+    from mcverify.theory.length_moments import ratio_moments, variance_across_layers
     from mcverify.theory.number_format import depth_limit
     from mcverify.theory.phase import critical_sigma_w2, phase
     from mcverify.theory.predict import predict

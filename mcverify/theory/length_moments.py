@@ -1,0 +1,77 @@
+"""Moments of lengths in closed form: one layer's ratio for any symmetric weight law, and the variance across layers.
+
+Source: Hanin & Rolnick 2018, "How to start training", Theorem 5 and Corollary 6, with the constants worked out.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mcverify.errors import InputError, Unpredictable
+from mcverify.network import Network
+from mcverify.theory.layer_factor import Factor
+from mcverify.theory.length_law import slopes_of, steps_up
+from mcverify.validate import positive
+from mcverify.weights import weight_law
+
+
+@dataclass(frozen=True)
+class RatioMoments:
+    """E R and E R² of one layer's R = M_l/M_{l−1} given its input; "exact"."""
+
+    mean: float
+    second: float
+    mark: str = "exact"
+
+
+def ratio_moments(
+    x: ArrayLike, units: int, activation: str = "relu", sigma_w2: float = 2.0, weights: str = "gaussian"
+) -> RatioMoments:
+    """Of R = (‖φ(W x)‖²/units)/(‖x‖²/fan_in) at a fixed x (fan_in,), for independent symmetric weights.
+
+    Which slope a unit has is a fair coin apart from h², so E R = σ_w² (p² + m²)/2 for every law, and E R² knows of
+    the law by its kurtosis μ4 and of x by Σx⁴/(Σx²)² alone: for ReLU at σ_w² = 2,
+    E R² = 1 + (5 + 2(μ4 − 3) Σx⁴/(Σx²)²)/units.
+    Raises InputError for an x that is zero or no vector, and Unpredictable for φ of other than two slopes."""
+    positive("sigma_w2", sigma_w2)
+    law, (below, above) = weight_law(weights), slopes_of(activation)
+    if not law.independent:
+        raise Unpredictable(f"{weights} weights are not independent; ask length_law")
+    v = np.asarray(x, dtype=np.float64)
+    if v.ndim != 1 or not np.isfinite(v).all() or not v.any():
+        raise InputError("x", f"shape {v.shape}", "must be one vector (fan_in,), finite and not zero")
+    v = v / np.abs(v).max()
+    concentration = float((v**4).sum() / (v**2).sum() ** 2)
+    mean = sigma_w2 * 0.5 * (below**2 + above**2)
+    fourth = sigma_w2**2 * 0.5 * (below**4 + above**4) * (3 + (law.kurtosis - 3) * concentration)
+    return RatioMoments(mean, mean**2 + (fourth - mean**2) / units)
+
+
+def variance_across_layers(net: Network, m0: float = 1.0) -> float:
+    """E[(1/L) Σ M_l² − ((1/L) Σ M_l)²], l = 1 … L: how lengths differ between the layers of one network; "exact".
+
+    In terms of E M_j M_k = E M_j² Π_{j<i≤k} E R_i for j < k. Scope and errors as for `length_law`."""
+    positive("m0", m0)
+    factors = steps_up(net)
+    depth = len(factors)
+    second, cross = 1.0, 0.0  # E M_k² and Σ_{0<j<k} E M_j M_k at M_0 = 1
+    squares, products = 0.0, 0.0
+    for k, f in enumerate(factors):
+        cross = (cross + (second if k else 0.0)) * f.mean
+        second *= second_moment(f)
+        squares, products = squares + second, products + cross
+    return m0**2 * (squares / depth - (squares + 2 * products) / depth**2)
+
+
+def second_moment(f: Factor) -> float:
+    """E R² = gain² E G² E (low + (high − low) B)², B of mean ½."""
+    n, big = f.units, f.ambient
+    # E B² = E K(K + 2)/(n(n + 2)), and E K(K + 2) = n(n + 5)/4 for K ~ Bin(n, ½).
+    square_of_b = (n + 5) / (4 * (n + 2))
+    spread = f.high - f.low
+    g = (n + 2) / n * (1.0 if math.isinf(big) else big / (big + 2))
+    return f.gain**2 * g * (f.low**2 + f.low * spread + spread**2 * square_of_b)
