@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-from mcverify.claims import poole2016, schoenholz2017, xiao2018_cnn, xiao2018_isometry
+from mcverify.claims import poole2016, roberts2022, schoenholz2017, xiao2018_cnn, xiao2018_isometry
 from mcverify.claims.claim import Claim
 from mcverify.errors import InputError, nearest
 
-PAPERS = (poole2016, schoenholz2017, xiao2018_cnn, xiao2018_isometry)
+PAPERS = (poole2016, schoenholz2017, xiao2018_cnn, xiao2018_isometry, roberts2022)
 
 
 def catalogue() -> list[Claim]:
