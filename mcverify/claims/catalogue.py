@@ -24,6 +24,11 @@ PAPERS = (
     xiao2018_isometry,
     yang2019_batchnorm,
 )
+from mcverify.claims import poole2016, roberts2022, schoenholz2017, xiao2018_cnn, xiao2018_isometry
+from mcverify.claims.claim import Claim
+from mcverify.errors import InputError, nearest
+
+PAPERS = (poole2016, schoenholz2017, xiao2018_cnn, xiao2018_isometry, roberts2022)
 
 
 def catalogue() -> list[Claim]:

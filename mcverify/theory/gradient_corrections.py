@@ -10,7 +10,7 @@ by h^{l+1}·δ^{l+1}. Hence, exactly, with Ĝ⁺ = Ĝ^{l+1} and A, B, P, Z means
 from f = r = E ‖v‖² at the top. The delta method takes f to first order, as F + F₁, with the first two derivatives of F
 in G, and r to order zero. At last G itself is random. Masks are in all means.
 
-Source: derived here; Roberts, Yaida & Hanin 2022, ch. 9, have the same order for the neural tangent kernel.
+Source: derived here; Roberts, Yaida & Hanin 2022, ch. 8, have the same order for the neural tangent kernel.
 """
 
 from __future__ import annotations
