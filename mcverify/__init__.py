@@ -49,7 +49,11 @@ _WHERE = {
     "load": "mcverify.network_file",
     "predict": "mcverify.theory.predict",
     "predict_stationary": "mcverify.theory.stationary",
+    "jacobian_moments": "mcverify.theory.spectrum",
+    "jacobian_density": "mcverify.theory.spectral_density",
     "simulate": "mcverify.simulation.simulate",
+    "simulate_jacobian_moments": "mcverify.simulation.spectrum",
+    "simulate_singular_values": "mcverify.simulation.spectrum",
     "verify": "mcverify.verification",
     "check": "mcverify.checking",
     "check_sampler": "mcverify.samplers.check",
@@ -88,6 +92,8 @@ __all__ = [
     "gradient_law",
     "length_bounds",
     "length_law",
+    "jacobian_density",
+    "jacobian_moments",
     "load",
     "mlp",
     "phase",
@@ -97,6 +103,8 @@ __all__ = [
     "resnet",
     "resnet_trajectory",
     "simulate",
+    "simulate_jacobian_moments",
+    "simulate_singular_values",
     "spatial_modes",
     "taki_initialisation",
     "tangent_law",
@@ -123,6 +131,7 @@ if TYPE_CHECKING:
     from mcverify.samplers.check import check_sampler
     from mcverify.simulation.simulate import simulate
     from mcverify.theory.batchnorm import batchnorm_gradient_growth, batchnorm_residual_growth
+    from mcverify.simulation.spectrum import simulate_jacobian_moments, simulate_singular_values
     from mcverify.theory.border import border_critical_sigma_w2, border_effect
     from mcverify.theory.length_law import entry_law, gradient_law, length_law, tangent_law
     from mcverify.theory.length_moments import ratio_moments, variance_across_layers
@@ -132,6 +141,8 @@ if TYPE_CHECKING:
     from mcverify.theory.residual import resnet_trajectory, taki_initialisation, tanh_resnet_growth
     from mcverify.theory.residual_bounds import PowerScales, length_bounds
     from mcverify.theory.spatial import spatial_modes
+    from mcverify.theory.spectral_density import jacobian_density
+    from mcverify.theory.spectrum import jacobian_moments
     from mcverify.theory.stationary import predict_stationary
     from mcverify.verification import verify
 

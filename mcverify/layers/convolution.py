@@ -90,6 +90,11 @@ class Convolution(Layer):
         return self.weights != DELTA and weight_law(self.weights).independent
 
     @property
+    def keeps_apart(self) -> bool:
+        """Whether no position meets another: the map is a dense one at each of them."""
+        return self.weights == DELTA or math.prod(self.kernel) == 1
+
+    @property
     def _is_general(self) -> bool:
         return self.weights != DELTA and not self.independent
 
