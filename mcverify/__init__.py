@@ -90,10 +90,10 @@ __all__ = [
     "depth_limit",
     "entry_law",
     "gradient_law",
-    "length_bounds",
-    "length_law",
     "jacobian_density",
     "jacobian_moments",
+    "length_bounds",
+    "length_law",
     "load",
     "mlp",
     "phase",
@@ -130,8 +130,8 @@ if TYPE_CHECKING:
     from mcverify.network_file import load
     from mcverify.samplers.check import check_sampler
     from mcverify.simulation.simulate import simulate
-    from mcverify.theory.batchnorm import batchnorm_gradient_growth, batchnorm_residual_growth
     from mcverify.simulation.spectrum import simulate_jacobian_moments, simulate_singular_values
+    from mcverify.theory.batchnorm import batchnorm_gradient_growth, batchnorm_residual_growth
     from mcverify.theory.border import border_critical_sigma_w2, border_effect
     from mcverify.theory.length_law import entry_law, gradient_law, length_law, tangent_law
     from mcverify.theory.length_moments import ratio_moments, variance_across_layers

@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 
 from mcverify.claims import (
     poole2016,
+    roberts2022,
     schoenholz2017,
     taki2017_batchnorm,
     xiao2018_cnn,
@@ -19,16 +20,12 @@ from mcverify.errors import InputError, nearest
 PAPERS = (
     poole2016,
     schoenholz2017,
-    taki2017_batchnorm,
     xiao2018_cnn,
     xiao2018_isometry,
+    taki2017_batchnorm,
     yang2019_batchnorm,
+    roberts2022,
 )
-from mcverify.claims import poole2016, roberts2022, schoenholz2017, xiao2018_cnn, xiao2018_isometry
-from mcverify.claims.claim import Claim
-from mcverify.errors import InputError, nearest
-
-PAPERS = (poole2016, schoenholz2017, xiao2018_cnn, xiao2018_isometry, roberts2022)
 
 
 def catalogue() -> list[Claim]:
@@ -44,6 +41,6 @@ def select(patterns: Sequence[str]) -> list[Claim]:
     names = [c.name for c in claims]
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
-            known = [*names, *(p.__name__.rpartition(".")[2] + ".*" for p in PAPERS)]
+            known = [*names, *sorted({name.partition(".")[0] + ".*" for name in names})]
             raise InputError("claim", pattern, f"matches no claim{nearest(pattern, known)}; see `mcverify claims`")
     return [c for c in claims if not patterns or any(fnmatchcase(c.name, p) for p in patterns)]
