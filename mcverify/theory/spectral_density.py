@@ -191,9 +191,10 @@ class Equations:
 
     def excess(self, at: Point) -> tuple[ComplexArray, ComplexArray]:
         """log λ without the terms in ζ, and its slope in log z."""
-        z, k = np.exp(at.log_z), self.number
-        value: ComplexArray = self.constant + np.log(1 + self.last * z) - np.log(self.last) - at.log_z
-        slope: ComplexArray = self.last * z / (1 + self.last * z) - 1
+        z: ComplexArray = np.exp(at.log_z)
+        k = self.number
+        value = self.constant + np.log(1 + self.last * z) - np.log(self.last) - at.log_z
+        slope = self.last * z / (1 + self.last * z) - 1
         for r in self.gaussian:
             value, slope = value + np.log(1 + r * z), slope + r * z / (1 + r * z)
         for n, r in zip(k, self.above, strict=True):
