@@ -84,7 +84,7 @@ def digits(inputs: int) -> FloatArray:
     return np.asarray(x / np.sqrt((x**2).mean(axis=1, keepdims=True)))
 
 
-def checked_cotangent(cotangent: str | ArrayLike, inputs: int, shape: tuple[int, ...]) -> str | FloatArray:
+def checked_cotangent(cotangent: str | ArrayLike | None, inputs: int, shape: tuple[int, ...]) -> str | FloatArray:
     """ "independent", "shared", or an array (input, *positions, n_L). shape: that of the output, (*positions, n_L).
 
     Raises InputError for anything else."""

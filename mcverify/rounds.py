@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from mcverify.claims.claim import Claim, Mutant
 from mcverify.claims.experiment import FloatArray, Run, Sample, Tally, Target, evidence, extend, target, width_cost
 from mcverify.claims.plan import DEAD_SHARE, PILOT, Budget, expected, largest_skewness, least_size, plan, size_at
@@ -116,14 +118,12 @@ def prepare(claims: Sequence[Claim], numbers: Sequence[int], run: Run, rules: Ru
     one sample take the largest of their plans."""
     together = [claims[at] for at in numbers]
     pilot = Sample(together, run, "pilot")
-    skewness = dict.fromkeys(together[0].widths, 0.0)
-
-    def skew(_: Claim, width: int, values: FloatArray) -> None:
-        skewness[width] = max(skewness[width], largest_skewness(values))
-
-    pilot.collect = skew
+    met: dict[int, dict[str, list[FloatArray]]] = {w: {c.name: [] for c in together} for w in together[0].widths}
+    pilot.collect = lambda claim, width, values: met[width][claim.name].append(values)
     extend(pilot, dict.fromkeys(together[0].widths, PILOT), _teller(tell, numbers, "pilot"))
-    least = {w: least_size(g) for w, g in skewness.items()}
+    # Of all the pilot's networks together: chunks of a few dozen would look more skewed than they are.
+    skewness = {w: [largest_skewness(np.concatenate(v)) for v in each.values()] for w, each in met.items()}
+    least = {w: least_size(max(g)) for w, g in skewness.items()}
     targets = [target(c) for c in together]
     plans = [
         plan(c, t, tally, least, rules.budget, len(numbers))

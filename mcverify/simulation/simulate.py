@@ -146,6 +146,7 @@ def simulate(
         count("threads", threads)
     x = inputs.checked(x, net.input_shape)
     check_batches(net, x, errors=not replicates)
+    inputs.checked_cotangent(cotangent, len(x), net.shapes[net.end])
     layers, columns = len(net.maps), len(x) * max(net.positions)
     pairs = results.holds_pairs(layers, columns)
     covariance = observables.q if pairs else observables.q_local

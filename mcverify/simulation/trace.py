@@ -17,7 +17,7 @@ from mcverify.random_map.engine import Engine
 from mcverify.streams import Role, Site
 
 FloatArray = NDArray[np.float64]
-Cotangent = Literal["independent", "shared"] | FloatArray
+Cotangent = Literal["independent", "shared"] | FloatArray | None
 
 # The site of the output cotangent: the highest layer number, so that it never meets a layer's own.
 COTANGENT_SITE = 2**32 - 1
@@ -27,10 +27,11 @@ COTANGENT_SITE = 2**32 - 1
 class Plan:
     """What to sample: the network, inputs x (input, *positions, n_0), an engine, a stream key, and the directions.
 
-    cotangent: "independent" (one Gaussian v_a of unit expected norm per input), "shared" (one for all), or
-    an array (input, *positions, n_L). tangents: how many random input directions (of independent entries and unit
-    expected norm), independent between inputs. sampled: the network that is really sampled, where it is not
-    `net` but a mutant of it, layer for layer; what is measured is read by the parameters of `net`.
+    cotangent: "independent" (one Gaussian v_a of unit expected norm per input), "shared" (one for all), an array
+    (input, *positions, n_L), or None where nothing is pulled back and the tape has no gradients. tangents: how many
+    random input directions (of independent entries and unit expected norm), independent between inputs. sampled: the
+    network that is really sampled, where it is not `net` but a mutant of it, layer for layer; what is measured is read
+    by the parameters of `net`.
     """
 
     net: Network
@@ -42,7 +43,8 @@ class Plan:
     sampled: Network | None = None
 
     def __post_init__(self) -> None:
-        checked_cotangent(self.cotangent, len(self.x), self.net.shapes[self.net.end])
+        if self.cotangent is not None:
+            checked_cotangent(self.cotangent, len(self.x), self.net.shapes[self.net.end])
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ def trace(plan: Plan, start: int, count: int) -> Trace:
     tape = chain.forward(layers, plan.engine, plan.engine.kernels.given(columns[None]), site)
     if plan.tangents:
         chain.tangent(tape, plan.engine, _tangents(plan, site))
-    chain.backward(tape[: plan.net.end], plan.engine, _cotangents(plan, site))
+    if plan.cotangent is not None:
+        chain.backward(tape[: plan.net.end], plan.engine, _cotangents(plan, site, plan.cotangent))
     return Trace(plan, site, tape)
 
 
@@ -83,15 +86,15 @@ def _tangents(plan: Plan, site: Site) -> NDArray[Any]:
     return kernels.affine(draws, 1.0 / np.sqrt(plan.x[0].size)).reshape(-1, plan.tangents, columns, n0)
 
 
-def _cotangents(plan: Plan, site: Site) -> NDArray[Any]:
+def _cotangents(plan: Plan, site: Site, cotangent: str | FloatArray) -> NDArray[Any]:
     """(replicate, 1, column, n_L)."""
     inputs, shape = len(plan.x), plan.net.shapes[plan.net.end]
     positions, width = math.prod(shape[:-1]), shape[-1]
     dtype, kernels = plan.engine.dtype, plan.engine.kernels
-    if not isinstance(plan.cotangent, str):
-        v = np.asarray(plan.cotangent, dtype=dtype).reshape(-1, width)
+    if not isinstance(cotangent, str):
+        v = np.asarray(cotangent, dtype=dtype).reshape(-1, width)
         return kernels.given(np.broadcast_to(v, (site.count, 1, *v.shape)).copy())
-    rows = positions * (inputs if plan.cotangent == "independent" else 1)
+    rows = positions * (inputs if cotangent == "independent" else 1)
     there = Site(site.key, COTANGENT_SITE, site.start, site.count)
     draws = kernels.draw(there, Role.COTANGENT, "gaussian", rows, width, dtype)
     each = np.full((1, inputs * positions // rows, 1, 1), 1.0 / np.sqrt(positions * width), dtype)

@@ -79,6 +79,7 @@ ONE_STEP = Claim(
     predict=lambda net, x: np.zeros(20),
     measure=_one_step,
     test="mean",
+    cotangent=None,
     margin=0.005,
     margin_reason="in units of a correlation: a twentieth of what averaging both positions apart would change",
     labels=_step_labels,

@@ -56,6 +56,7 @@ TRAJECTORY = Claim(
     measure=lambda trace: _reduced(observables.metric(trace)[:, 1:]).reshape(trace.site.count, -1),
     test="ladder",
     engine="auto",
+    cotangent=None,
     margin=0.02,
     margin_reason="a sixth of what mixing the positions changes in the first mode",
     labels=_reduced_labels,
@@ -95,6 +96,7 @@ def _fixed_point_claim(name: str, positions: int, kernel: int, widths: tuple[int
         measure=lambda trace: _ends(observables.metric(trace)[:, -1]),
         test="ladder",
         engine="auto",
+        cotangent=None,
         growth=0.5,  # near a fixed point the last few layers count
         margin=0.04,
         margin_reason="a fifth of c*'s distance from 1 or less",
