@@ -15,7 +15,8 @@ D = diag φ′(g), G the second moments of δ at x = φ(y), and Stein's lemma fo
 
     H = G∘E φ′φ′ + diag w,  f = Σ_ab G_ab E φ(g_a)φ(g_b),  w_a = Σ_b G_ab E φ″(g_a)φ(g_b),  all under C_s
 
-In x = log s the integrands are analytic in a strip, so that the trapezoidal rule converges geometrically.
+In x, s ∝ exp(x − e^−x), the integrands are analytic in a strip and fall doubly exponentially to the left, so that
+the trapezoidal rule converges geometrically with few points.
 
 **Any other φ** in the limit of a large batch: v → tr C/B, so that y ~ N(0, C/(v + ε)). The remainder is of first order
 in tr C²/(tr C)², 1/B where no direction dominates, and comes with the value (`Limit.correction`); what it leaves is
@@ -31,6 +32,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import linalg
 
 from mcverify.activations import Activation, Piece, Term, activation
 from mcverify.errors import InputError
@@ -43,9 +45,11 @@ from mcverify.validate import variance
 
 Floats: TypeAlias = NDArray[np.float64]
 
-_FIRST_STEP, _HALVINGS = 0.5, 5
+_FIRST_STEP, _HALVINGS = 0.4, 5
 _TAIL = 40.0
 """e^−40: what the trapezoidal rule leaves beyond its ends, relatively."""
+_LEFT = -3.6
+"""x − e^−x < −40 below it."""
 _DIFFERENCE = 0.02
 """Step of the differences behind `Limit.correction`, relative: of fourth order they leave 1e-6 of it."""
 
@@ -99,10 +103,11 @@ def propagate(act: str | Activation, S: ArrayLike, *, eps: float = 0.0, rtol: fl
             raise InputError("S", 0, "must have two inputs that differ: at eps = 0 batch norm divides 0 by 0")
         return Expectation(np.zeros((spectrum.size,) * 2), np.zeros((spectrum.size,) * 2))
 
-    def at(s: float, C: Floats) -> Floats:
-        return _kernel(row, "covariance", C)
-
-    return _laplace(at, spectrum, eps, rtol, decay=0.5 * spectrum.variances.size)
+    if _linear(row):  # E yyᵀ has the eigenvectors of C
+        found = _laplace(lambda s, c: c, spectrum, eps, rtol, power=0)
+        size = np.abs(spectrum.vectors)
+        return Expectation(spectrum.matrix(found.value), (size * found.error) @ size.T)
+    return _laplace(lambda s, c: _kernel(row, "covariance", spectrum.matrix(c)), spectrum, eps, rtol, power=0)
 
 
 def pull_back(
@@ -121,7 +126,8 @@ def pull_back(
         raise InputError("S", r, "must have rank above 2 once centred: else gradients have no finite mean at eps = 0")
     bend = ((row.slopes or (1.0, 1.0))[1] - (row.slopes or (1.0, 1.0))[0]) ** 2
 
-    def at(s: float, C: Floats) -> Floats:
+    def at(s: float, variances: Floats) -> Floats:
+        C = spectrum.matrix(variances)
         f = float((moments * _kernel(row, "covariance", C)).sum())
         w = bend * (moments * _bends(C)).sum(axis=1)
         H = moments * _kernel(row, "derivative", C) + np.diag(w)
@@ -130,57 +136,86 @@ def pull_back(
 
     if r == 0:  # C = 0: y is 0, φ′ there is no coin
         raise InputError("S", 0, "must have two inputs that differ")
-    out = _laplace(at, spectrum, eps, rtol, decay=0.5 * r - 1.0)
+    if _linear(row):
+        return _pull_back_linear(spectrum, moments, eps, rtol)
+    out = _laplace(at, spectrum, eps, rtol, power=1)
     P = np.eye(B) - 1.0 / B
     return Expectation(P @ out.value @ P, np.abs(P) @ out.error @ np.abs(P))
 
 
+def _linear(row: Activation) -> bool:
+    """φ(u) = u: all is done along the eigenvectors of C."""
+    return row.slopes == (1.0, 1.0)
+
+
+def _pull_back_linear(spectrum: _Spectrum, moments: Floats, eps: float, rtol: float) -> Expectation:
+    """Along the eigenvectors of C and those of 1^⊥ at which it vanishes: I − sC_s/B is diagonal there, and H = G."""
+    B, r = spectrum.size, spectrum.variances.size
+    vectors = spectrum.vectors - spectrum.vectors.mean(axis=0)  # those of small variance lean toward 1 by rounding
+    basis = np.hstack([vectors, linalg.null_space(np.vstack([vectors.T, np.ones(B)]))])
+    along = basis.T @ moments @ basis
+
+    def at(s: float, c: Floats) -> Floats:
+        near = np.ones(len(along))
+        near[:r] -= s / B * c
+        out = near[:, None] * along * near
+        out[np.arange(r), np.arange(r)] += 0.5 * (s / B) ** 2 * float(np.diagonal(along)[:r] @ c) * c
+        return np.asarray(out)
+
+    found = _laplace(at, spectrum, eps, rtol, power=1)
+    size = np.abs(basis)
+    return Expectation(basis @ found.value @ basis.T, size @ found.error @ size.T)
+
+
 def _laplace(
-    at: Callable[[float, Floats], Floats], spectrum: _Spectrum, eps: float, rtol: float, decay: float
+    at: Callable[[float, Floats], Floats], spectrum: _Spectrum, eps: float, rtol: float, power: int
 ) -> Expectation:
-    """∫_0^∞ e^(−sε) det(I + 2sC/B)^(−½) at(s, C_s) ds, where without ε s·integrand falls like s^−decay.
+    """∫_0^∞ e^(−sε) det(I + 2sC/B)^(−½) at(s, variances of C_s) ds, `at` being bounded by the largest of them for power
+    0 and by a constant for power 1.
 
-    Steps in log s are halved until two rules agree; the difference is the error reported, and that of the finer is
-    about its square, relatively."""
+    Steps in x are halved until two rules agree; the difference is the error reported, and that of the finer is about
+    its square, relatively."""
     B, c = spectrum.size, spectrum.variances
+    unit = 1.0 / (spectrum.mean_variance + eps)
 
-    def integrand(x: float) -> Floats:
-        s = math.exp(x)
-        shrink = 1.0 / (1.0 + 2.0 * s * c / B)
-        weight = math.exp(x - s * eps + 0.5 * float(np.log(shrink).sum()))
-        return weight * at(s, spectrum.matrix(c * shrink))
+    def place(x: Floats) -> tuple[Floats, Floats]:
+        """s, and the logarithm of all but `at`."""
+        s = unit * np.exp(x - np.exp(-x))
+        return s, np.log(s) + np.log1p(np.exp(-x)) - s * eps - 0.5 * np.log1p(s[:, None] * (2.0 * c / B)).sum(axis=1)
 
-    low, high = _range(c / B, eps, decay)
-    step = _FIRST_STEP
-    points = np.arange(low, high + step, step)
-    total = _sum(integrand, points)
+    def total(points: Floats) -> Floats:
+        each = [math.exp(w) * at(float(s), c / (1.0 + 2.0 * s * c / B)) for s, w in zip(*place(points), strict=True)]
+        return np.asarray(sum(each[1:], each[0]))
+
+    points = _ends(place, c / B, eps, unit, power)
+    step, rule = _FIRST_STEP, total(points)
     for _ in range(_HALVINGS):
-        middle = _sum(integrand, points + 0.5 * step)
-        value, error = 0.5 * step * (total + middle), 0.5 * step * np.abs(total - middle)
-        total, points, step = total + middle, np.concatenate([points, points + 0.5 * step]), 0.5 * step
+        middle = total(points + 0.5 * step)
+        value, error = 0.5 * step * (rule + middle), 0.5 * step * np.abs(rule - middle)
+        rule, points, step = rule + middle, np.concatenate([points, points + 0.5 * step]), 0.5 * step
         scale = float(np.abs(value).max())
         if error.max() <= max(rtol, 1e-13) * scale:
             break
     return Expectation(value, error + 64 * EPS * scale)
 
 
-def _sum(integrand: Callable[[float], Floats], points: Floats) -> Floats:
-    total = integrand(float(points[0]))
-    for x in points[1:]:
-        total = total + integrand(float(x))
-    return total
-
-
-def _range(c: Floats, eps: float, decay: float) -> tuple[float, float]:
-    """Ends in log s, from where the integrand has yet to rise to where it has fallen, by e^−40."""
-    low = -math.log(2.0 * float(c.sum()) + eps) - _TAIL
-    ends = []
+def _ends(
+    place: Callable[[Floats], tuple[Floats, Floats]], c: Floats, eps: float, unit: float, power: int
+) -> Floats:
+    """The points of the first rule: those where the integrand's bound is more than e^−40 of its largest."""
+    ends, decay = [], 0.5 * c.size - power
     if decay > 0.0:
         # beyond 1/(2c) of the smallest variance the fall is s^−decay; before, slower, but no rise
         ends.append(-math.log(2.0 * float(c.min())) + _TAIL / decay)
     if eps > 0.0:
         ends.append(math.log(_TAIL / eps) + 1.0)
-    return low, min(ends)
+    high = max(min(ends) - math.log(unit), 0.0) + 1.0
+    points = np.arange(_LEFT, high + _FIRST_STEP, _FIRST_STEP)
+    s, bound = place(points)
+    if power == 0:
+        bound = bound - np.log1p(2.0 * s * float(c.max()))
+    kept = np.flatnonzero(bound > bound.max() - _TAIL)
+    return points[kept[0] : kept[-1] + 1]
 
 
 def _kernel(row: Activation, which: str, C: Floats) -> Floats:
