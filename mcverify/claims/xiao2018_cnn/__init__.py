@@ -6,16 +6,17 @@ claimed of single layers, at the fixed point."""
 
 from __future__ import annotations
 
-from mcverify.claims.xiao2018_cnn.alike import POSITIONS_ALIKE
 from mcverify.claims.xiao2018_cnn.blur import GRADIENT_BLUR
 from mcverify.claims.xiao2018_cnn.borders import PHASE_BOUNDARY, ZEROS_AS_PRINTED, ZEROS_MENDED
 from mcverify.claims.xiao2018_cnn.figure_1c import SORTED_1C, SURVIVAL
 from mcverify.claims.xiao2018_cnn.figure_3 import FIGURE_3, FIGURE_3_SPREAD
+from mcverify.claims.xiao2018_cnn.finite_width import DIGITS, POSITIONS_ALIKE
 from mcverify.claims.xiao2018_cnn.modes import MODE_SCALES, MODES
 from mcverify.claims.xiao2018_cnn.one_step import ONE_STEP, ONE_STEP_ZEROS
 from mcverify.claims.xiao2018_cnn.trajectories import FIXED_POINT, FIXED_POINT_OTHER, TRAJECTORY
 
 CLAIMS = (
     ONE_STEP, ONE_STEP_ZEROS, TRAJECTORY, FIXED_POINT, FIXED_POINT_OTHER, MODES, MODE_SCALES, GRADIENT_BLUR,
-    PHASE_BOUNDARY, ZEROS_AS_PRINTED, ZEROS_MENDED, SORTED_1C, *SURVIVAL, FIGURE_3, FIGURE_3_SPREAD, POSITIONS_ALIKE,
+    PHASE_BOUNDARY, ZEROS_AS_PRINTED, ZEROS_MENDED, SORTED_1C, *SURVIVAL, FIGURE_3, FIGURE_3_SPREAD,
+    POSITIONS_ALIKE, DIGITS,
 )  # fmt: skip
