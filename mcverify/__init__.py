@@ -55,6 +55,7 @@ _WHERE = {
     "simulate_jacobian_moments": "mcverify.simulation.spectrum",
     "simulate_singular_values": "mcverify.simulation.spectrum",
     "verify": "mcverify.verification",
+    "validity": "mcverify.confirmation",
     "check": "mcverify.checking",
     "check_sampler": "mcverify.samplers.check",
     "InputError": "mcverify.errors",
@@ -110,12 +111,14 @@ __all__ = [
     "tangent_law",
     "tanh_resnet_growth",
     "variance_across_layers",
+    "validity",
     "verify",
 ]
 
 if TYPE_CHECKING:
     from mcverify.activations import activation, custom_activation
     from mcverify.checking import check
+    from mcverify.confirmation import validity
     from mcverify.errors import InputError, Unpredictable
     from mcverify.layers.activation import Activation
     from mcverify.layers.batchnorm import BatchNorm

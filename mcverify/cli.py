@@ -247,6 +247,45 @@ def simulate(
 
 
 @main.command()
+@click.argument("net", metavar="NET.toml")
+@click.option("--margin", default="5%", show_default=True, metavar="5%|0.05",
+              help="Deviation that still counts as holding: relative, for correlations absolute.")  # fmt: skip
+@click.option("--no-sampling", is_flag=True, help="Theory alone: nothing is confirmed by sampled networks.")
+@seed_option
+@backend_option
+@threads_option
+@click.option("--report", "directory", type=click.Path(file_okay=False, path_type=Path), default="mcverify-report",
+              show_default=True, help="Folder for validity.html.")  # fmt: skip
+@json_option
+def validity(
+    net: str, margin: str, no_sampling: bool, seed: int, backend: str, threads: int | None, directory: Path,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """From which width on, and to which depth, the limit's predictions hold within a margin."""
+    from mcverify.confirmation import validity as run
+    from mcverify.network_file import read
+    from mcverify.report import prediction, terminal
+    from mcverify.report import validity as report
+    from mcverify.validate import writable
+
+    writable("--report", directory)
+    given = read(net)
+    console = _console(stderr=as_json)
+    with terminal.counting(console, "weights or their like") as progress:
+        found = run(
+            given.net, given.x, margin, rng=seed, confirm=not no_sampling, backend=backend, threads=threads,
+            progress=progress,
+        )  # fmt: skip
+    page = report.write(found, directory)
+    if as_json:
+        click.echo(json.dumps(prediction.finite(found.to_dict()), indent=2))
+    else:
+        report.show(found, console)
+        console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+    sys.exit(found.exit_code)
+
+
+@main.command()
 @click.argument("activation")
 @click.option("--sigma-w2", type=float, required=True, help="Weights have variance sigma_w2 / fan_in.")
 @click.option("--sigma-b2", type=float, default=0.0, show_default=True, help="Variance of the biases.")
