@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import sys
+from contextlib import ExitStack
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ from mcverify.errors import InputError, Unpredictable
 from mcverify.levels import ALPHA
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mcverify.claims.claim import Claim
     from mcverify.network_file import NetworkFile
 
@@ -271,7 +274,15 @@ def validity(
     writable("--report", directory)
     given = read(net)
     console = _console(stderr=as_json)
-    with terminal.counting(console, "weights or their like") as progress:
+    with ExitStack() as bar:
+        shown: list[Callable[[int, int], None]] = []
+
+        def progress(done: int, total: int) -> None:
+            """A bar from the first network on: theory may refuse before."""
+            if not shown:
+                shown.append(bar.enter_context(terminal.counting(console, "weights or their like")))
+            shown[0](done, total)
+
         found = run(
             given.net, given.x, margin, rng=seed, confirm=not no_sampling, backend=backend, threads=threads,
             progress=progress,

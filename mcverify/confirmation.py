@@ -192,7 +192,9 @@ def _point(
         square = away**2
         value = math.sqrt(float(square.mean()))
         se = float(square.std() / math.sqrt(len(away))) / (2 * value)
-    predicted = float(d.size(b.kind, factor)[at])
+    # At widths rounded up, which a factor does not quite tell.
+    rounded = next(v for v in deviations(other, x) if v.quantity == b.quantity)
+    predicted = float(rounded.size(b.kind)[at])
     return Point(factor, tuple(hidden(other)), value, se, predicted, len(y))
 
 

@@ -25,7 +25,7 @@ _COLOUR = {"mean": POINT, "typical": RIVAL}
 _TERMS = (
     "Holds: the deviation from the limit is within the margin in every layer. Of the mean over networks it is what "
     "averages do; of a typical network the root mean square of what single ones do. To first order in 1/width; means "
-    "hold from `safe` on even if the next order adds all that it may."
+    "hold from “safe from” on even if the next order adds all that it may."
 )
 
 
@@ -181,7 +181,7 @@ def _panel(ax: Axes, v: Validity, d: Deviation, factors: Any) -> None:
         if max(worst) > 0:
             ax.plot(unit * factors, worst, color=colour, lw=1.4)
         for p in row.points:
-            at = unit * p.factor
+            at = min(p.widths)
             ax.plot([at] * 2, [max(p.measured - 3 * p.se, 1e-6), p.measured + 3 * p.se], color=colour, lw=1.2)
             ax.plot([at], [p.measured], "o", color=colour, ms=4)
     ax.axhline(v.margin, color=MUTED, lw=0.9, ls=(0, (4, 3)))

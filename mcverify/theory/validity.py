@@ -130,7 +130,8 @@ def boundaries(net: Network, x: FloatArray, margin: float) -> list[Boundary]:
 def _boundary(net: Network, d: Deviation, kind: Kind, margin: float, deeper: _Deeper) -> Boundary:
     needed = d.needed(kind, margin)
     whole = d.first, d.first + len(needed) - 1
-    if not np.isfinite(needed).any():
+    unknown = np.isnan(d.shift) & np.isfinite(d.limit) & (d.limit != 0)
+    if unknown.any() or not np.isfinite(needed).any():
         return Boundary(d.quantity, kind, margin, math.nan, math.nan, (), d.first, 0, math.nan, (), whole, None)
     needed = np.where(needed * margin < _EXACT, 0.0, needed)
     layer, item = np.unravel_index(int(np.nanargmax(needed)), needed.shape)
