@@ -12,6 +12,7 @@ from mcverify.errors import InputError, Unpredictable
 from mcverify.expectations import gaussian, price
 from mcverify.inputs import with_gram
 from mcverify.theory.corrections import first_order
+from mcverify.theory.finite_width import length_variance
 from mcverify.theory.propagation import propagate
 
 GRAM = [[1.0, 0.5], [0.5, 0.6]]
@@ -115,6 +116,13 @@ def test_linear_pairs_follow_wishart_moments():
         square, product = square * (1 + 1 / n) + product / n, product + 2 * square / n
         variance = square - p.q[0, 0, 1] ** 2
         assert f.metric.variance[l, 0, 1] == pytest.approx(variance, rel=1e-4)
+
+
+def test_lengths_spread_as_finite_width_says():
+    """Var M_l by the other recursion for it, with masks, where it is of first order too."""
+    net = mv.mlp(8, [40, 50, 60, 50], "tanh", 1.6, 0.2, keep=0.7)
+    _, p, f = corrected(net)
+    np.testing.assert_allclose(f.length.variance, length_variance(net, p).value, rtol=1e-9)
 
 
 def test_one_input_twice_moves_as_one():
