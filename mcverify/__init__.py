@@ -110,8 +110,8 @@ __all__ = [
     "taki_initialisation",
     "tangent_law",
     "tanh_resnet_growth",
-    "variance_across_layers",
     "validity",
+    "variance_across_layers",
     "verify",
 ]
 

@@ -196,17 +196,26 @@ def _claims(what: tuple[str, ...], work: float) -> list[Claim]:
 
 @main.command()
 @click.argument("net", metavar="NET.toml")
+@click.option("--order", type=click.IntRange(0, 1), default=0, show_default=True,
+              help="1: with what these widths add to the limit, to first order in 1/width.")  # fmt: skip
 @json_option
-def predict(net: str, as_json: bool) -> None:
+def predict(net: str, order: int, as_json: bool) -> None:
     """What theory says of your network, in words and numbers."""
     from mcverify.network_file import read
-    from mcverify.report import prediction
+    from mcverify.report import first_order, prediction
 
     given = read(net)
+    if order and as_json:
+        click.echo(json.dumps(first_order.as_dict(given.net, given.x), indent=2))
+        return
     if as_json:
         click.echo(json.dumps(prediction.as_dict(given.net, given.x), indent=2))
         return
-    prediction.show(given.net, given.x, _console())
+    console = _console()
+    prediction.show(given.net, given.x, console)
+    if order:
+        console.print()
+        first_order.show(given.net, given.x, console)
 
 
 @main.command()

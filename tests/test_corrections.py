@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import mcverify as mv
 from mcverify.activations import activation
+from mcverify.cli import main
 from mcverify.correlation import correlation
 from mcverify.errors import InputError, Unpredictable
 from mcverify.expectations import gaussian, price
@@ -237,3 +241,13 @@ def test_what_has_no_corrections_says_so():
         mv.predict(mv.cnn((1, 8), [4, 4], "tanh"), np.ones((1, 1, 8)), order=1)
     with pytest.raises(InputError, match="order"):
         mv.predict(mv.mlp(8, [8], "tanh"), x, order=2)
+
+
+def test_first_order_on_the_command_line():
+    shown = CliRunner().invoke(main, ["predict", "examples/tanh_critical.toml", "--order", "1"])
+    assert shown.exit_code == 0
+    assert "To first order in 1/width" in shown.output
+    told = CliRunner().invoke(main, ["predict", "examples/tanh_critical.toml", "--order", "1", "--json"])
+    data = json.loads(told.output)
+    assert data["variables"]["q_remainder"]["dims"] == ["layer", "input", "input_2"]
+    assert data["attrs"]["order"] == 1
