@@ -55,6 +55,7 @@ _WHERE = {
     "simulate_jacobian_moments": "mcverify.simulation.spectrum",
     "simulate_singular_values": "mcverify.simulation.spectrum",
     "verify": "mcverify.verification",
+    "validity": "mcverify.confirmation",
     "check": "mcverify.checking",
     "check_sampler": "mcverify.samplers.check",
     "InputError": "mcverify.errors",
@@ -109,6 +110,7 @@ __all__ = [
     "taki_initialisation",
     "tangent_law",
     "tanh_resnet_growth",
+    "validity",
     "variance_across_layers",
     "verify",
 ]
@@ -116,6 +118,7 @@ __all__ = [
 if TYPE_CHECKING:
     from mcverify.activations import activation, custom_activation
     from mcverify.checking import check
+    from mcverify.confirmation import validity
     from mcverify.errors import InputError, Unpredictable
     from mcverify.layers.activation import Activation
     from mcverify.layers.batchnorm import BatchNorm

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import sys
+from contextlib import ExitStack
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ from mcverify.errors import InputError, Unpredictable
 from mcverify.levels import ALPHA
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mcverify.claims.claim import Claim
     from mcverify.network_file import NetworkFile
 
@@ -193,17 +196,26 @@ def _claims(what: tuple[str, ...], work: float) -> list[Claim]:
 
 @main.command()
 @click.argument("net", metavar="NET.toml")
+@click.option("--order", type=click.IntRange(0, 1), default=0, show_default=True,
+              help="1: with what these widths add to the limit, to first order in 1/width.")  # fmt: skip
 @json_option
-def predict(net: str, as_json: bool) -> None:
+def predict(net: str, order: int, as_json: bool) -> None:
     """What theory says of your network, in words and numbers."""
     from mcverify.network_file import read
-    from mcverify.report import prediction
+    from mcverify.report import first_order, prediction
 
     given = read(net)
+    if order and as_json:
+        click.echo(json.dumps(first_order.as_dict(given.net, given.x), indent=2))
+        return
     if as_json:
         click.echo(json.dumps(prediction.as_dict(given.net, given.x), indent=2))
         return
-    prediction.show(given.net, given.x, _console())
+    console = _console()
+    prediction.show(given.net, given.x, console)
+    if order:
+        console.print()
+        first_order.show(given.net, given.x, console)
 
 
 @main.command()
@@ -244,6 +256,53 @@ def simulate(
         click.echo(json.dumps(prediction.finite(results.as_dict(measured)), indent=2))
     elif not replicates:
         prediction.compare(given.net, given.x, measured, console)
+
+
+@main.command()
+@click.argument("net", metavar="NET.toml")
+@click.option("--margin", default="5%", show_default=True, metavar="5%|0.05",
+              help="Deviation that still counts as holding: relative, for correlations absolute.")  # fmt: skip
+@click.option("--no-sampling", is_flag=True, help="Theory alone: nothing is confirmed by sampled networks.")
+@seed_option
+@backend_option
+@threads_option
+@click.option("--report", "directory", type=click.Path(file_okay=False, path_type=Path), default="mcverify-report",
+              show_default=True, help="Folder for validity.html.")  # fmt: skip
+@json_option
+def validity(
+    net: str, margin: str, no_sampling: bool, seed: int, backend: str, threads: int | None, directory: Path,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """From which width on, and to which depth, the limit's predictions hold within a margin."""
+    from mcverify.confirmation import validity as run
+    from mcverify.network_file import read
+    from mcverify.report import prediction, terminal
+    from mcverify.report import validity as report
+    from mcverify.validate import writable
+
+    writable("--report", directory)
+    given = read(net)
+    console = _console(stderr=as_json)
+    with ExitStack() as bar:
+        shown: list[Callable[[int, int], None]] = []
+
+        def progress(done: int, total: int) -> None:
+            """A bar from the first network on: theory may refuse before."""
+            if not shown:
+                shown.append(bar.enter_context(terminal.counting(console, "weights or their like")))
+            shown[0](done, total)
+
+        found = run(
+            given.net, given.x, margin, rng=seed, confirm=not no_sampling, backend=backend, threads=threads,
+            progress=progress,
+        )  # fmt: skip
+    page = report.write(found, directory)
+    if as_json:
+        click.echo(json.dumps(prediction.finite(found.to_dict()), indent=2))
+    else:
+        report.show(found, console)
+        console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+    sys.exit(found.exit_code)
 
 
 @main.command()

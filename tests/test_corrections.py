@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import mcverify as mv
 from mcverify.activations import activation
+from mcverify.cli import main
 from mcverify.correlation import correlation
 from mcverify.errors import InputError, Unpredictable
 from mcverify.expectations import gaussian, price
 from mcverify.inputs import with_gram
 from mcverify.theory.corrections import first_order
+from mcverify.theory.finite_width import length_variance
 from mcverify.theory.propagation import propagate
 
 GRAM = [[1.0, 0.5], [0.5, 0.6]]
@@ -115,6 +120,13 @@ def test_linear_pairs_follow_wishart_moments():
         square, product = square * (1 + 1 / n) + product / n, product + 2 * square / n
         variance = square - p.q[0, 0, 1] ** 2
         assert f.metric.variance[l, 0, 1] == pytest.approx(variance, rel=1e-4)
+
+
+def test_lengths_spread_as_finite_width_says():
+    """Var M_l by the other recursion for it, with masks, where it is of first order too."""
+    net = mv.mlp(8, [40, 50, 60, 50], "tanh", 1.6, 0.2, keep=0.7)
+    _, p, f = corrected(net)
+    np.testing.assert_allclose(f.length.variance, length_variance(net, p).value, rtol=1e-9)
 
 
 def test_one_input_twice_moves_as_one():
@@ -229,3 +241,13 @@ def test_what_has_no_corrections_says_so():
         mv.predict(mv.cnn((1, 8), [4, 4], "tanh"), np.ones((1, 1, 8)), order=1)
     with pytest.raises(InputError, match="order"):
         mv.predict(mv.mlp(8, [8], "tanh"), x, order=2)
+
+
+def test_first_order_on_the_command_line():
+    shown = CliRunner().invoke(main, ["predict", "examples/tanh_critical.toml", "--order", "1"])
+    assert shown.exit_code == 0
+    assert "To first order in 1/width" in shown.output
+    told = CliRunner().invoke(main, ["predict", "examples/tanh_critical.toml", "--order", "1", "--json"])
+    data = json.loads(told.output)
+    assert data["variables"]["q_remainder"]["dims"] == ["layer", "input", "input_2"]
+    assert data["attrs"]["order"] == 1

@@ -46,7 +46,8 @@ def test_the_python_snippet_runs():
         block("import mcverify as mv").replace("x = ...", "x = np.ones((2, 64))").replace("samples=1000", "samples=4")
     )
     scope = {"np": np, "cov": np.ones((2, 2, 32, 32))}
-    exec(code.replace("mv.verify(net, x, margin=0.02)", "None"), scope)
+    unsampled = code.replace("margin=0.05)", "margin=0.05, confirm=False)")
+    exec(unsampled.replace("mv.verify(net, x, margin=0.02)", "None"), scope)
     assert scope["m"].q_se.shape == scope["p"].q.shape
     assert mv.phase("tanh", sigma_w2=1.05, sigma_b2=2e-5).name == "critical"
 

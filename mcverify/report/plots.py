@@ -113,7 +113,8 @@ def draw(r: Result) -> Plot | None:
         low, high = limits(g)
         legend = _bands(ax, g, low) + _points(ax, g, low, high) + _rival(ax, g, r.rival_name, low, high)
         _axes(ax, labels, low, high)
-        return Plot(_inline(canvas, r), legend, round(96 * width))
+        title = f"{r.name}: deviation of each component from its prediction, in margins"
+        return Plot(inline(canvas, title), legend, round(96 * width))
 
 
 def limits(g: Gaps) -> tuple[float, float]:
@@ -248,7 +249,7 @@ def _axes(ax: Axes, labels: list[str], low: float, high: float) -> None:
         spine.set_color(MUTED)
 
 
-def _inline(canvas: Any, r: Result) -> str:
+def inline(canvas: Any, title: str) -> str:
     """The drawing as an <svg> element that takes its colours and letters from the page."""
     import io
     import warnings
@@ -265,7 +266,7 @@ def _inline(canvas: Any, r: Result) -> str:
     text = re.sub(r"\n\s*", "\n", text)
     for colour, name in _THEME.items():
         text = text.replace(colour, f"var(--{name})")
-    title = escape(f"{r.name}: deviation of each component from its prediction, in margins", quote=True)
+    title = escape(title, quote=True)
     box = re.search(r'viewBox="[^"]*"', text)
     head = f'role="img" aria-label="{title}" {box.group() if box else ""} xmlns:xlink="http://www.w3.org/1999/xlink"'
     return f"<svg {head}>" + text[text.index(">") + 1 :].strip()

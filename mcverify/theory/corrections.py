@@ -192,7 +192,7 @@ def _correlation(p: _Pairs) -> tuple[FloatArray, FloatArray, FloatArray, FloatAr
     of_means = np.einsum("pi,pi->p", slope, p.k)
     moved = 0.5 * np.einsum("pij,pji->p", curvature, p.cov)
     bound = np.einsum("pi,pi->p", np.abs(slope), p.bound) + np.abs(moved)
-    variance = np.einsum("pi,pij,pj->p", slope, p.cov, slope)
+    variance = np.maximum(np.einsum("pi,pij,pj->p", slope, p.cov, slope), 0.0)  # at c = 1 it cancels
     return of_means + moved, SAFETY * p.small * bound, variance, of_means
 
 
