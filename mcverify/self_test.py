@@ -36,10 +36,12 @@ class Trial:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """The smallest relative error of σ_w² on the simulated side that a claim catches: `caught` was refuted, and half a
-    step below it, `missed`, was not. caught is None: no size up to 100% was; missed is None: every size was."""
+    """The smallest relative error `of` σ_w², or what else the claim's knob turns, on the simulated side that a claim
+    catches: `caught` was refuted, and half a step below it, `missed`, was not. caught is None: no size up to 100% was;
+    missed is None: every size was."""
 
     claim: str
+    of: str
     caught: float | None
     missed: float | None
 
@@ -102,25 +104,25 @@ def sensitivities(
             return report.results[0].verdict == "refuted"
 
         try:
-            out.append(_bisected(claim.name, caught))
+            out.append(_bisected(claim, caught))
         except KeyboardInterrupt:
             break
     return out
 
 
-def _bisected(name: str, caught: Callable[[float], bool]) -> Sensitivity:
+def _bisected(claim: Claim, caught: Callable[[float], bool]) -> Sensitivity:
     high = _LARGEST
     if not caught(high):
-        return Sensitivity(name, None, high)
+        return Sensitivity(claim.name, claim.knob_of, None, high)
     low = high / 10
     while caught(low):
         high, low = low, low / 10
         if low < _SMALLEST:
-            return Sensitivity(name, high, None)
+            return Sensitivity(claim.name, claim.knob_of, high, None)
     for _ in range(_STEPS):
         middle = float(np.sqrt(low * high))
         high, low = (middle, low) if caught(middle) else (high, middle)
-    return Sensitivity(name, high, low)
+    return Sensitivity(claim.name, claim.knob_of, high, low)
 
 
 def _run(

@@ -71,7 +71,7 @@ class Claim:
     growth: of a ladder's coefficients, from one power of 1/width to the next, in units of depth/width; it bounds the
     bias of what the order leaves out.
     knob(size) -> the network with an error of that relative size, for the smallest error that the claim catches;
-    None where the claim does not move with any one number.
+    None where the claim does not move with any one number. knob_of: what is made wrong by it.
     finding: what the claim is a finding about, shared by the claims of a pair: the source's statement, expected
     refuted, and the mended one, expected confirmed.
     """
@@ -93,6 +93,7 @@ class Claim:
     mutants: tuple[Mutant, ...]
     neighbours: tuple[Mutant, ...] = ()
     knob: Callable[[float], Callable[[Network], Network]] | None = weight_gain
+    knob_of: str = "σ_w²"
     combine: Callable[[FloatArray], FloatArray] = identity
     remainder: Predict | None = None
     relative: bool = False

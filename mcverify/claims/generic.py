@@ -8,11 +8,12 @@ limit within the margin, layer by layer? And does the limit hold as all widths g
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 
 from mcverify.batches import check_batches
-from mcverify.claims import measures, mutations
+from mcverify.claims import measures, mutations, wrong_norms
 from mcverify.claims.claim import Claim, FloatArray, Labels, Measure, Mutant, Predict
 from mcverify.claims.experiment import cost
 from mcverify.claims.plan import LEAST
@@ -22,6 +23,7 @@ from mcverify.theory.propagation import Prediction, propagate
 
 LADDER = (1, 2, 3, 4, 6, 8, 12, 16)
 Read = Callable[[Prediction], FloatArray]
+Predicted = Callable[[Network], Prediction]
 _SOURCE = "the mean-field recursion (Poole et al. 2016; Schoenholz et al. 2017)"
 
 
@@ -54,11 +56,15 @@ def generic_claims(net: Network, x: FloatArray, margin: float, ladder_cost: floa
     map has other than Gaussian weights: it has no limit as the hidden widths grow at fixed n_0.
     Raises Unpredictable for a network that theory cannot treat, InputError where gradients have no standard error."""
     check_batches(net, x, errors=True)
-    p = propagate(net, x)
-    claims = [*_exact(net, x, margin), *_own_widths(net, x, margin)]
+
+    @cache  # all claims on a network read one prediction
+    def predicted(net: Network) -> Prediction:
+        return propagate(net, x)
+
+    claims = [*_exact(net, x, margin), *_own_widths(net, x, margin, predicted)]
     factors = ladder_factors(net, len(x), ladder_cost)
-    if len(factors) >= 5 and not p.heuristic:
-        claims += _ladders(net, x, margin, factors)
+    if len(factors) >= 5 and not predicted(net).heuristic:
+        claims += _ladders(net, x, margin, factors, predicted)
     return claims
 
 
@@ -91,8 +97,8 @@ def _exact(net: Network, x: FloatArray, margin: float) -> list[Claim]:
     return out
 
 
-def _predicted(read: Read) -> Predict:
-    return lambda net, x: read(propagate(net, x))
+def _reading(read: Read, predicted: Predicted) -> Predict:
+    return lambda net, x: read(predicted(net))
 
 
 def correlations(p: Prediction) -> FloatArray:
@@ -104,7 +110,7 @@ def _correlation_labels(inputs: int) -> Labels:
     return lambda net: [f"layer {l}" for l, p in enumerate(net.positions, start=1) if l > 1 and inputs * p > 1]
 
 
-def _followed(x: FloatArray, net: Network) -> list[tuple[str, str, Read, Measure, Labels]]:
+def _followed(x: FloatArray, net: Network, predicted: Predicted) -> list[tuple[str, str, Read, Measure, Labels]]:
     """What is followed layer by layer: (name, what it is, prediction, measurement, labels)."""
     if len(net.maps) < 2:
         return []
@@ -118,16 +124,25 @@ def _followed(x: FloatArray, net: Network) -> list[tuple[str, str, Read, Measure
     if labels(net):
         what = "the correlation between inputs" if len(net.input_shape) == 1 else "the correlation between positions"
         rows.append(("correlation", what, correlations, measures.correlations, labels))
-    p = propagate(net, x)
+    p = predicted(net)
     # Where theory gives zero or infinity (a zero input, φ′ = 0) there is no logarithm to follow.
     return [row for row in rows if np.isfinite(row[2](p)).all()]
 
 
 def _followed_mutant(name: str, net: Network, margin: float) -> Mutant:
     """A wrong simulation that what is followed must show."""
+    if name == "correlation" and wrong_norms.are_in(net):
+        return _other_correlations(net, margin)
     if name == "correlation":
         return _another_activation(net)
-    return Mutant("σ_w² off by thirty margins", mutations.weight_gain(1 + 30 * margin))
+    knob, of = _knob(net)
+    return Mutant(f"{of} off by thirty margins", knob(1 + 30 * margin))
+
+
+def _knob(net: Network) -> tuple[Callable[[float], mutations.Change], str]:
+    """σ_w², but where it may move nothing, as a normalisation takes it away again."""
+    normalised = wrong_norms.are_in(net)
+    return (wrong_norms.square, "the normalised square") if normalised else (mutations.weight_gain, "σ_w²")
 
 
 def _another_activation(net: Network) -> Mutant:
@@ -139,17 +154,29 @@ def _another_activation(net: Network) -> Mutant:
     return Mutant(f"{other} activations", mutations.activation(other))
 
 
-def _own_widths(net: Network, x: FloatArray, margin: float) -> list[Claim]:
+def _other_correlations(net: Network, margin: float) -> Mutant:
+    """Beside a normalisation correlations may move with the activation, its size or its centring alone."""
+    other = _another_activation(net)
+
+    def change(net: Network) -> Network:
+        assert other.network is not None
+        return wrong_norms.uncentred(wrong_norms.square(1 + 30 * margin)(other.network(net)))
+
+    return Mutant(f"{other.name}, the normalised square off by thirty margins, no mean subtracted", change)
+
+
+def _own_widths(net: Network, x: FloatArray, margin: float, predicted: Predicted) -> list[Claim]:
     return [
         Claim(
             name=f"network.{name}", source=_SOURCE, mark="limit",
             statement=f"In a typical network of these widths {what} is within the margin of the limit's.",
-            networks=lambda _: net, widths=(max(net.widths),), inputs=lambda _: x, predict=_predicted(read),
+            networks=lambda _: net, widths=(max(net.widths),), inputs=lambda _: x, predict=_reading(read, predicted),
             measure=measure, test="within", survivors=True, sample="network.own", engine="auto",
             margin=margin, margin_reason="the per-layer gain asked for",
             labels=labels, rival=None, mutants=(_followed_mutant(name, net, margin),),
+            knob=_knob(net)[0], knob_of=_knob(net)[1],
         )
-        for name, what, read, measure, labels in _followed(x, net)
+        for name, what, read, measure, labels in _followed(x, net, predicted)
     ]  # fmt: skip
 
 
@@ -161,15 +188,18 @@ def ladder_factors(net: Network, inputs: int, budget: float) -> tuple[int, ...]:
     return tuple(f for f in LADDER if f >= least and cost(net.scaled(f), inputs, "auto") * LEAST <= budget)
 
 
-def _ladders(net: Network, x: FloatArray, margin: float, factors: tuple[int, ...]) -> list[Claim]:
+def _ladders(
+    net: Network, x: FloatArray, margin: float, factors: tuple[int, ...], predicted: Predicted
+) -> list[Claim]:  # fmt: skip
     return [
         Claim(
             name=f"network.limit.{name}", source=_SOURCE, mark="limit",
             statement=f"As all widths grow together, {what} tends to the limit's.",
-            networks=net.scaled, widths=factors, inputs=lambda _: x, predict=_predicted(read), measure=measure,
+            networks=net.scaled, widths=factors, inputs=lambda _: x, predict=_reading(read, predicted), measure=measure,
             test="ladder", sample="network.limit", engine="auto", margin=4 * margin,
             margin_reason="four times the per-layer gain asked for: extrapolation costs precision",
             labels=labels, rival=None, mutants=(_followed_mutant(name, net, margin),),
+            knob=_knob(net)[0], knob_of=_knob(net)[1],
         )
-        for name, what, read, measure, labels in _followed(x, net)
+        for name, what, read, measure, labels in _followed(x, net, predicted)
     ]  # fmt: skip

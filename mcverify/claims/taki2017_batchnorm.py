@@ -76,7 +76,8 @@ FORWARD = Claim(
     labels=block_labels,
     rival=Rival("without batch norm, He's weights double the length in each block",
                 lambda net, x: np.asarray(float((x**2).mean()) * (2.0 ** np.arange(1, BLOCKS + 1) - 1.0))),
-    knob=wrong_norms.knob,
+    knob=wrong_norms.eps_knob,
+    knob_of="ε",
     mutants=(
         Mutant("statistics over B − 1", wrong_norms.sample_variance(6)),
         Mutant("ε = 0.2", wrong_norms.eps(0.2)),
@@ -122,7 +123,8 @@ IDENTITY_POST = Claim(
     margin_reason="a third of what the finite batch adds in the first block",
     labels=block_labels,
     rival=Rival("r = 1, as for B → ∞", _identity(ratio=False)),
-    knob=wrong_norms.knob,
+    knob=wrong_norms.eps_knob,
+    knob_of="ε",
     mutants=(COUPLING, Mutant("relu in place of the identity", mutations.activation("relu"))),
     neighbours=(Mutant("σ_w² of 0.6 and not 1.7", mutations.weight_gain(0.6 / 1.7)),),
 )  # fmt: skip
@@ -185,7 +187,8 @@ def _pair(placement: str, where: str, finding: str, statement: str, rival: Rival
         margin_reason="a third of the distance to linear growth in the last block, less in the others",
         labels=block_labels,
         rival=rival,
-        knob=wrong_norms.knob,
+        knob=wrong_norms.eps_knob,
+        knob_of="ε",
         mutants=_POWER_MUTANTS,
         finding=finding,
     )

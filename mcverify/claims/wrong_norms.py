@@ -1,4 +1,4 @@
-"""Batch norms made wrong, for mutants: by their parameters, and by what they leave out."""
+"""Normalisations made wrong, for mutants: by their parameters, and batch norms by what they leave out."""
 
 from __future__ import annotations
 
@@ -13,13 +13,19 @@ from mcverify.claims.mutations import Change
 from mcverify.layers.batchnorm import BatchNorm
 from mcverify.layers.dropout import Dropout
 from mcverify.layers.layer import Layer, Signal
+from mcverify.layers.layernorm import LayerNorm
 from mcverify.network import Network
 from mcverify.random_map.engine import Engine
 from mcverify.streams import Site
 
 
-def _norms(change: Callable[[BatchNorm], Layer]) -> Change:
-    return lambda net: net.map_layers(lambda _, v: change(v) if isinstance(v, BatchNorm) else v)
+def _norms(change: Callable[[Any], Layer], kinds: Any = BatchNorm | LayerNorm) -> Change:
+    return lambda net: net.map_layers(lambda _, v: change(v) if isinstance(v, kinds) else v)
+
+
+def are_in(net: Network) -> bool:
+    """Whether anything is normalised, so that σ_w² may move nothing."""
+    return any(isinstance(v, BatchNorm | LayerNorm) for v, _ in net.every_layer)
 
 
 def eps(value: float) -> Change:
@@ -27,34 +33,34 @@ def eps(value: float) -> Change:
     return _norms(lambda v: replace(v, eps=value))
 
 
-def knob(factor: float) -> Change:
+def eps_knob(factor: float) -> Change:
     """ε = factor − 1: relative to the variance, where that is 1."""
     return eps(factor - 1.0)
 
 
-def gain(factor: float) -> Change:
-    """y multiplied."""
-    return _norms(lambda v: replace(v, gain=v.gain * factor))
+def square(factor: float) -> Change:
+    """y² multiplied."""
+    return _norms(lambda v: replace(v, gain=v.gain * math.sqrt(factor)))
 
 
 def sample_variance(batch: int) -> Change:
     """Statistics over B − 1."""
-    return gain(math.sqrt((batch - 1.0) / batch))
+    return square((batch - 1.0) / batch)
 
 
 def left_out(net: Network) -> Network:
-    """No batch norm."""
+    """Nothing normalised."""
     return _norms(lambda v: Dropout(1.0))(net)
 
 
 def detached(net: Network) -> Network:
     """Derivatives take mean and spread for constants."""
-    return _norms(lambda v: _Detached(**asdict(v)))(net)
+    return _norms(lambda v: _Detached(**asdict(v)), BatchNorm)(net)
 
 
 def uncentred(net: Network) -> Network:
     """Divided by the root mean square, no mean subtracted."""
-    return _norms(lambda v: _Uncentred(**asdict(v)))(net)
+    return _norms(lambda v: _Uncentred(**asdict(v)), BatchNorm)(net)
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,8 @@ def _one_step(phi: str, rounder: str) -> Claim:
         labels=lambda net: _STEP_LABELS,
         rival=Rival("normalised units are independent Gaussians, as for B → ∞",
                     lambda net, x: _on_the_sphere(phi, 10**6)),
-        knob=wrong_norms.knob,
+        knob=wrong_norms.eps_knob,
+        knob_of="ε",
         mutants=(
             Mutant("statistics over B − 1", wrong_norms.sample_variance(_STEP_BATCH)),
             Mutant(f"{rounder} in place of {phi}", mutations.activation(rounder)),
@@ -160,7 +161,8 @@ def _growth(
         margin_reason=margin_reason,
         labels=lambda net: [f"layer {l}" for l in range(2, BLOCKS)],
         rival=Rival(rival[0], _constant(rival[1])),
-        knob=wrong_norms.knob,
+        knob=wrong_norms.eps_knob,
+        knob_of="ε",
         mutants=mutants,
         neighbours=(Mutant("σ_w² of 0.6 and not 1.7", mutations.weight_gain(0.6 / 1.7)),),
     )
@@ -184,13 +186,13 @@ RELU = _growth(
 TANH = _growth(
     "tanh", "tanh", "Gradients of a tanh network with batch norm explode too, by 1.359 a layer at B = 8.",
     ("as in a linear network", _linear_growth), "a third of what the nonlinearity adds",
-    (COUPLING, Mutant("batch norm of gain ½", wrong_norms.gain(0.5))),
+    (COUPLING, Mutant("batch norm of gain ½", wrong_norms.square(0.25))),
 )  # fmt: skip
 
 ERF = _growth(
     "erf", "erf", "Gradients of an erf network with batch norm explode, by 1.405 a layer at B = 8.",
     ("as in a linear network", _linear_growth), "a quarter of what the nonlinearity adds",
-    (COUPLING, Mutant("batch norm of gain ½", wrong_norms.gain(0.5))),
+    (COUPLING, Mutant("batch norm of gain ½", wrong_norms.square(0.25))),
 )  # fmt: skip
 
 NEAR_LINEAR = _growth(
@@ -198,7 +200,7 @@ NEAR_LINEAR = _growth(
     "With a batch norm of gain 0.3 a tanh network is near linear, and its gradients grow by 1.204 a layer at B = 8, "
     "hardly more than the 6/5 of a linear one.",
     ("as at gain 1", lambda: batchnorm_gradient_growth("tanh", BATCH)), "a third of what the gain takes away",
-    (COUPLING, Mutant("gain 1", wrong_norms.gain(1 / 0.3))),
+    (COUPLING, Mutant("gain 1", wrong_norms.square(1 / 0.09))),
     gain=0.3,
 )  # fmt: skip
 

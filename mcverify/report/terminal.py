@@ -142,13 +142,14 @@ def show_self_test(
         )
     console.print(out)
     if found:
-        console.print("\nSmallest error of σ_w² that each claim catches, in the simulation alone:", highlight=False)
+        console.print("\nSmallest relative error that each claim catches, in the simulation alone:", highlight=False)
         errors = Table(box=None, pad_edge=False, header_style="bold")
-        for name in ("claim", "caught", "not caught"):
-            errors.add_column(name, justify="left" if name == "claim" else "right")
+        for name in ("claim", "of", "caught", "not caught"):
+            errors.add_column(name, justify="left" if name in ("claim", "of") else "right")
         for s in found:
             errors.add_row(
                 s.claim,
+                s.of,
                 "none up to 100%" if s.caught is None else f"{s.caught:.2%}",
                 "" if s.caught is None or s.missed is None else f"{s.missed:.2%}",
             )
