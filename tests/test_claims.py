@@ -290,4 +290,8 @@ def test_mutations_change_only_what_they_say():
     assert mutations.weights("uniform")(conv).layers[0].weights == "uniform"
     assert {v.padding for v in mutations.padding("zeros")(conv).layers[::2]} == {"zeros"}
     assert mutations.no_dropout(net).layers[2].keep == 1.0
+    shared = mv.mlp(8, [16, 4], "tanh", keep=0.5, shared_masks=True)
+    assert mutations.independent_masks(shared).layers[2] == mv.Dropout(0.5)
+    block = mv.resnet(8, 16, 1, "tanh", scale=0.5).layers[1]
+    assert mutations.branch_gain(4.0)(mv.Network([mv.Dense(8, 16), block])).layers[1] == mv.Residual(block.branch, 1.0)
     assert [mutations.unscaled_dropout(net).random_map(i).sigma_w2 for i in net.maps] == [1.5, 0.375]

@@ -70,6 +70,7 @@ def test_a_rectified_module_by_quadrature():
     def unit(i):
         def density(z):
             return (x[i] + eta * mpmath.sqrt(2 * m) * max(z, 0)) ** 2 * mpmath.npdf(z)
+
         return mpmath.quad(density, [-12, 0, 12])  # fmt: skip
 
     exact = float(sum(map(unit, range(3)))) / 3

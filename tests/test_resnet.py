@@ -59,12 +59,13 @@ def test_networks_are_read_back_from_their_text_and_their_repr(two_maps, order, 
 
 def test_network_tables():
     table = {"architecture": "resnet", "input_dim": 4, "width": 6, "depth": 3, "activation": "relu", "sigma_w2": 0.3}
-    assert parse({"network": table | {"scale": [1.0, 0.5, 0.2]}}).net.layers == mv.resnet(
-        4, 6, 3, "relu", 0.3, scale=[1.0, 0.5, 0.2]
-    ).layers
-    assert parse({"network": table | {"sigma_v2": 0.5}}).net.layers == mv.resnet(
-        4, 6, 3, "relu", 0.3, sigma_v2=0.5
-    ).layers
+    assert (
+        parse({"network": table | {"scale": [1.0, 0.5, 0.2]}}).net.layers
+        == mv.resnet(4, 6, 3, "relu", 0.3, scale=[1.0, 0.5, 0.2]).layers
+    )
+    assert (
+        parse({"network": table | {"sigma_v2": 0.5}}).net.layers == mv.resnet(4, 6, 3, "relu", 0.3, sigma_v2=0.5).layers
+    )
     normalised = table | {"architecture": "batchnorm_mlp"}
     assert parse({"network": normalised}).net.layers == mv.batchnorm_mlp(4, [6] * 3, "relu", 0.3).layers
 

@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from mcverify.claims import (
+    hanin_rolnick2018_residual,
     poole2016,
     roberts2022,
     schoenholz2017,
+    taki2017,
     taki2017_batchnorm,
     xiao2018_cnn,
     xiao2018_isometry,
     yang2019_batchnorm,
+    yang_schoenholz2017,
 )
 from mcverify.claims.claim import Claim
 from mcverify.errors import InputError, nearest
@@ -22,8 +25,11 @@ PAPERS = (
     schoenholz2017,
     xiao2018_cnn,
     xiao2018_isometry,
+    taki2017,
     taki2017_batchnorm,
+    yang_schoenholz2017,
     yang2019_batchnorm,
+    hanin_rolnick2018_residual,
     roberts2022,
 )
 

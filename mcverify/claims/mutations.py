@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from mcverify.layers.convolution import Convolution
 from mcverify.layers.dense import Dense
 from mcverify.layers.dropout import Dropout
 from mcverify.layers.layer import Layer
+from mcverify.layers.residual import Residual
 from mcverify.network import Network
 
 Change = Callable[[Network], Network]
@@ -23,6 +25,12 @@ def _maps(change: Callable[[Dense | Convolution], Layer]) -> Change:
 def weight_gain(factor: float) -> Change:
     """σ_w² multiplied."""
     return _maps(lambda v: replace(v, sigma_w2=v.sigma_w2 * factor))
+
+
+def branch_gain(factor: float) -> Change:
+    """The variance of what residual blocks add multiplied."""
+    root = math.sqrt(factor)
+    return lambda net: net.map_layers(lambda _, v: Residual(v.branch, v.scale * root) if isinstance(v, Residual) else v)
 
 
 def fan_out_scaling(net: Network) -> Network:
