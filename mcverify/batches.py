@@ -35,7 +35,7 @@ def check_batches(net: Network, x: FloatArray, *, errors: bool) -> None:
 
     x (input, *positions, n_0). What is known before sampling: no network has more directions that differ."""
     for rank, columns in directions(net, x):
-        told = f"{columns} columns" + (f", {rank + 1} of them apart" if rank + 1 < columns else "")
+        told = f"{columns} columns" + (f" that differ in {rank} directions" if rank + 1 < columns else "")
         if rank == 0:
             told = "1 column" if columns == 1 else f"{columns} equal columns"
             raise InputError("x", told, "must be at least 2 that differ: batch norm divides 0 by 0 at eps = 0")

@@ -56,7 +56,7 @@ def test_moments_that_do_not_exist_are_named() -> None:
     assert "2 columns" in told(X[:2])
     assert "more than 3: else gradients have no finite mean" in told(X[:3])
     assert "more than 5: else gradients have no finite variance" in told(X[:5])
-    assert "7 columns, 3 of them apart" in told(X[[0, 1, 2, 0, 1, 2, 0]])
+    assert "7 columns that differ in 2 directions" in told(X[[0, 1, 2, 0, 1, 2, 0]])
     assert "6 equal columns" in told(np.ones((6, 8)))
     assert mv.simulate(plain(), X[:6], 20).attrs["nonfinite"] == 0
     assert mv.simulate(plain(eps=0.1), X[:2], 20).attrs["nonfinite"] == 0

@@ -159,6 +159,21 @@ def test_exact_marks_hold_at_width_three(phi, eps, gain) -> None:
     assert scores(measured, predicted, "q", "grad_gram") < SCORE
 
 
+@pytest.mark.parametrize("phi", ["relu", "tanh", "linear"])
+def test_inputs_that_are_alike_gain_one_exactly(phi) -> None:
+    """Behind the batch norm that ends a branch, at width 6; not where inputs or the first map's weights differ."""
+    x, block = with_gram(0.7 * np.eye(6) + 0.3, 8), Residual([Activation(phi), Dense(6, 6), BatchNorm(gain=1.5)])
+    net = Network([Dense(8, 6), *[block] * 3])
+    predicted, measured = mv.predict(net, x), mv.simulate(net, x, 4000, rng=8)
+    assert (predicted.q_mark == "exact").all()
+    assert scores(measured, predicted, "q") < SCORE
+    uneven = with_gram(np.diag([0.5, 1, 1, 1, 1, 2]), 8)
+    for other, points in ((net, uneven), (Network([Dense(8, 6, weights="rademacher"), *[block] * 3]), x)):
+        assert (mv.predict(other, points).q_mark[1:] != "exact").all()
+    if phi == "linear":  # second moments alone, whatever the law of the sum
+        assert (mv.predict(net, x).grad_norm2_mark[:-1] == "limit").all()
+
+
 def test_convolution_over_inputs_and_positions() -> None:
     """One batch of 4 inputs at 8 positions; the local gradient above becomes one between all columns."""
     size, c = (8,), 200
@@ -200,7 +215,7 @@ def test_residual_networks(branch) -> None:
     net, x = Network([Dense(64, 300), *[Residual(branch)] * 4]), with_gram(np.eye(16), 64)
     predicted, measured = mv.predict(net, x), mv.simulate(net, x, 200, rng=5)
     assert scores(measured, predicted, "q", "grad_norm2") < SCORE
-    after = "heuristic" if isinstance(branch[-1], BatchNorm) else "limit"
+    after = "exact" if isinstance(branch[-1], BatchNorm) else "limit"
     assert predicted.q_mark.values[3, 0, 1] == after
 
 

@@ -43,7 +43,8 @@ class Activation(Layer):
         cov = matrix.values(self.phi, "covariance", state.cov)
         return replace(
             state, cov=cov, law="unknown", fixed=False, exact=state.exact & self._exact(state),
-            may_vanish=state.may_vanish or dies, heuristic=state.heuristic or state.law == "batch_sum",
+            may_vanish=state.may_vanish or dies,
+            heuristic=state.heuristic or (state.law == "batch_sum" and not self._is_linear),
         )  # fmt: skip
 
     def _of_batch(self, state: State) -> State:

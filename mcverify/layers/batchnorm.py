@@ -53,8 +53,8 @@ class BatchNorm(Layer):
         return in_shape
 
     def propagate(self, state: State) -> State:
-        """The covariance of y, h ~ N(0, S) given the layer below: exact where S is not random; Σ_a y_a² is the number
-        of columns (gain 1, no shift, eps = 0) always.
+        """The covariance of y, h ~ N(0, S) given the layer below: exact where S is not random; and over columns that
+        are alike, whatever h is, since Σ_a y_a = 0 and Σ_a y_a² is their number (gain 1, no shift, eps = 0) always.
 
         The law, "sphere", goes up with it: φ needs more than second moments. Raises InputError for a batch that does
         not vary at eps = 0, Unpredictable for an h that is not Gaussian."""
@@ -66,7 +66,8 @@ class BatchNorm(Layer):
         cov = batch.propagate(activation("linear"), state.cov, eps=self.eps, gain=self.gain).value + self.shift**2
         fixed = state.fixed and state.law == "gaussian"
         return replace(
-            state, cov=cov, law="sphere", fixed=fixed, exact=state.exact & fixed,
+            state, cov=cov, law="sphere", fixed=fixed,
+            exact=state.exact & fixed | (state.alike and self.eps == 0.0),
             heuristic=state.heuristic or state.law == "batch_sum",
             batch=Batch(state.cov, self.eps, self.gain, self.shift),
         )  # fmt: skip

@@ -56,6 +56,7 @@ class Dense(Layer):
         return replace(
             state, cov=cov, law=law, fixed=from_input, may_vanish=state.may_vanish and self.sigma_b2 == 0,
             heuristic=state.heuristic or (from_input and law == "symmetric"),
+            alike=state.alike and not (from_input and law == "symmetric"),
         )  # fmt: skip
 
     def pull_back(self, state: State, grad: Grad) -> Grad:

@@ -79,6 +79,8 @@ class State:
     first map's output under non-Gaussian weights, Gaussian only as n_0 grows with no entry of x dominating; or a large
     batch was taken for infinite.
     batch: given by "sphere" alone, and by whole states.
+    alike: columns may be exchanged without changing the law, at every width: inputs without positions, of equal lengths
+    and correlations, below a Gaussian first map.
     """
 
     cov: FloatArray
@@ -88,6 +90,7 @@ class State:
     may_vanish: bool = False
     heuristic: bool = False
     batch: Batch | None = None
+    alike: bool = False
 
     def __post_init__(self) -> None:
         if self.law != "sphere":
@@ -98,7 +101,7 @@ class State:
         """The state of inputs x (input, *positions, n_0)."""
         flat = x.reshape(-1, x.shape[-1])
         cov = flat @ flat.T / x.shape[-1]
-        return State(cov, "input", True, np.ones(cov.shape, bool))
+        return State(cov, "input", True, np.ones(cov.shape, bool), alike=x.ndim == 2 and equally_correlated(cov))
 
     @property
     def q(self) -> FloatArray:
@@ -117,6 +120,12 @@ class State:
             raise Unpredictable(
                 f"{who} acts on {_OTHERS[self.law]}, whose law is not Gaussian; put a random map before it"
             )
+
+
+def equally_correlated(cov: FloatArray) -> bool:
+    """Whether a covariance has but two values, on its diagonal and off it, to rounding."""
+    own, apart = np.diagonal(cov), cov[~np.eye(len(cov), dtype=bool)]
+    return all(np.ptp(v) <= 1e-10 * float(np.abs(cov).max()) for v in (own, apart) if v.size)
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,7 @@ class Residual(Layer):
         return State(
             cov=state.cov + self.scale**2 * out.cov, law=_law_of_sum(state.law, out.law), fixed=False,
             exact=state.exact & out.exact, may_vanish=state.may_vanish and out.may_vanish, heuristic=out.heuristic,
+            alike=state.alike and out.alike,
         )  # fmt: skip
 
     def pull_back(self, state: State, grad: Grad) -> Grad:
