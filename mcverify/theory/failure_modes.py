@@ -197,7 +197,8 @@ def _second(net: Network, s: Spread) -> str:
         text += f"; gradients ‖δ^1‖² between {down.low:.2g} and {down.high:.2g}, half below {down.median:.2g}"
     if s.dead > 1e-3:
         text += f"; in {s.dead:.2g} of all networks a layer is dead"
-    return f"{text}. Widths {s.widening(len(net.maps))} times as large would bring the scatter down to ±{LARGEST_SPREAD:g}"
+    times = s.widening(len(net.maps))
+    return f"{text}. Widths {times} times as large would bring the scatter down to ±{LARGEST_SPREAD:g}"
 
 
 def _exp(y: float) -> float:
