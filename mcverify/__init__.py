@@ -46,6 +46,7 @@ _WHERE = {
     "entry_law": "mcverify.theory.length_law",
     "ratio_moments": "mcverify.theory.length_moments",
     "variance_across_layers": "mcverify.theory.length_moments",
+    "diagnose_initialisers": "mcverify.theory.initialiser_table",
     "load": "mcverify.network_file",
     "predict": "mcverify.theory.predict",
     "predict_stationary": "mcverify.theory.stationary",
@@ -89,6 +90,7 @@ __all__ = [
     "critical_sigma_w2",
     "custom_activation",
     "depth_limit",
+    "diagnose_initialisers",
     "entry_law",
     "gradient_law",
     "jacobian_density",
@@ -136,6 +138,7 @@ if TYPE_CHECKING:
     from mcverify.simulation.spectrum import simulate_jacobian_moments, simulate_singular_values
     from mcverify.theory.batchnorm import batchnorm_gradient_growth, batchnorm_residual_growth
     from mcverify.theory.border import border_critical_sigma_w2, border_effect
+    from mcverify.theory.initialiser_table import diagnose_initialisers
     from mcverify.theory.length_law import entry_law, gradient_law, length_law, tangent_law
     from mcverify.theory.length_moments import ratio_moments, variance_across_layers
     from mcverify.theory.number_format import depth_limit

@@ -328,6 +328,31 @@ def phase(activation: str, sigma_w2: float, sigma_b2: float, keep: float, q0: fl
 
 
 @main.command()
+@click.argument("activation")
+@click.option("--width", type=click.IntRange(1), default=256, show_default=True, help="Units of each layer.")
+@click.option("--depth", type=click.IntRange(1), default=20, show_default=True, help="How many layers.")
+@click.option("--input-dim", type=click.IntRange(1), help="Units of the input [the width].")
+@json_option
+def initialisers(activation: str, width: int, depth: int, input_dim: int | None, as_json: bool) -> None:
+    """Sort all named initialisers on a fully connected network: which are right for it, and how others fail."""
+    from dataclasses import asdict
+
+    from mcverify.report import prediction
+    from mcverify.theory.initialiser_table import diagnose_initialisers
+
+    rows = diagnose_initialisers(activation, [width] * depth, input_dim)
+    if as_json:
+        click.echo(json.dumps(prediction.finite([asdict(r) for r in rows]), indent=2))
+        return
+    console = _console()
+    console.print(prediction.initialisers_table(rows))
+    console.print(
+        "\nFM1: the mean length or gradient changes by more than ten over the network. FM2: single networks scatter by "
+        "more than half of their mean, for want of width. σ_w²: Var w · fan_in.", highlight=False,
+    )  # fmt: skip
+
+
+@main.command()
 @click.argument("pattern", nargs=-1)
 @json_option
 def claims(pattern: tuple[str, ...], as_json: bool) -> None:

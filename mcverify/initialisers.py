@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mcverify.errors import InputError, nearest
+from mcverify.weights import TRUNCATED_VARIANCE
 
 FanMode = Literal["fan_in", "fan_out", "fan_avg", "fan_max"]
 FAN_MODES: tuple[FanMode, ...] = ("fan_in", "fan_out", "fan_avg", "fan_max")
@@ -44,6 +45,11 @@ _KERAS = "keras.initializers.{0}, which is VarianceScaling({1}, '{2}', 'truncate
 _PYTORCH = (
     "torch.nn.{0}.reset_parameters: kaiming_uniform_(weight, a=√5), so gain² = 2/(1 + 5); uniform bias ±1/√fan_in"
 )
+_KERAS_DEFAULT = "keras.initializers.GlorotUniform, the default of Dense and Conv layers, whose biases are zero"
+_UNCORRECTED = (
+    "a normal of variance 2/fan_in cut at two standard deviations and not rescaled (torch.nn.init.trunc_normal_ with "
+    "a, b = ±2 std; TensorFlow 1's truncated_normal)"
+)
 _SAXE = "Saxe, McClelland & Ganguli (2014), Exact solutions to the nonlinear dynamics of learning, section 3"
 
 INITIALISERS: dict[str, Initialiser] = {
@@ -60,6 +66,9 @@ INITIALISERS: dict[str, Initialiser] = {
         Initialiser("lecun_normal", "gaussian", "fan_in", 1.0, _LECUN),
         Initialiser("lecun_uniform", "uniform", "fan_in", 1.0, _LECUN),
         Initialiser("pytorch_linear", "uniform", "fan_in", 1 / 3, _PYTORCH.format("Linear"), "uniform", 1 / 3),
+        Initialiser("pytorch_conv", "uniform", "fan_in", 1 / 3, _PYTORCH.format("Conv2d"), "uniform", 1 / 3),
+        Initialiser("keras_glorot_uniform", "uniform", "fan_avg", 1.0, _KERAS_DEFAULT),
+        Initialiser("truncated_he_uncorrected", "truncated_normal", "fan_in", 2.0 * TRUNCATED_VARIANCE, _UNCORRECTED),
         Initialiser("jax_he_normal", "truncated_normal", "fan_in", 2.0, _JAX.format("he_normal", 2, "fan_in")),
         Initialiser(
             "jax_glorot_normal", "truncated_normal", "fan_avg", 1.0, _JAX.format("glorot_normal", 1, "fan_avg")
@@ -71,6 +80,7 @@ INITIALISERS: dict[str, Initialiser] = {
         ),
         Initialiser("keras_lecun_normal", "truncated_normal", "fan_in", 1.0, _KERAS.format("LecunNormal", 1, "fan_in")),
         Initialiser("orthogonal", "orthogonal", "fan_max", 1.0, _SAXE),
+        Initialiser("orthogonal_relu", "orthogonal", "fan_max", 2.0, f"torch.nn.init.orthogonal_, gain √2; {_SAXE}"),
     )
 }
 
@@ -83,6 +93,15 @@ def initialiser(name: str) -> Initialiser:
         known = list(INITIALISERS)
         raise InputError("initialiser", name, f"allowed: {', '.join(known)}{nearest(str(name), known)}")
     return INITIALISERS[name]
+
+
+def map_parameters(name: str, fan_in: int, fan_out: int) -> tuple[float, float, str]:
+    """(σ_w², σ_b², weights' law) of a dense map, or of a convolution whose fans count its taps, so initialised.
+
+    Biases are sampled Gaussian of that variance, whatever the library's law of them. Raises InputError for an unknown
+    name."""
+    row = initialiser(name)
+    return sigma_w2(row, fan_in, fan_out), sigma_b2(row, fan_in), row.law
 
 
 def fan(mode: str, fan_in: int, fan_out: int) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from mcverify.activations import Activation as Phi
 from mcverify.errors import InputError, Unpredictable, nearest
+from mcverify.initialisers import initialiser as named_initialiser
+from mcverify.initialisers import map_parameters
 from mcverify.layers.activation import Activation
 from mcverify.layers.batchnorm import BatchNorm
 from mcverify.layers.convolution import DELTA, Convolution
@@ -203,13 +205,15 @@ def mlp(
     keep: float = 1.0,
     shared_masks: bool = False,
     readout: int | None = None,
+    initialiser: str | None = None,
     name: str = "mlp",
 ) -> Network:
     """A multilayer perceptron: each width is a dense map followed by the activation.
 
     sigma_w2 / fan_in is the variance of a weight, sigma_b2 that of a bias. keep < 1 puts dropout between
     an activation and the next dense map (the input is not masked), with masks for each input or shared by all;
-    readout=m adds a linear map to m units at the end. Raises InputError naming the field.
+    readout=m adds a linear map to m units at the end. initialiser: a name of the table in initialisers.py in place of
+    sigma_w2, sigma_b2 and weights, from which each map's own follow by its fans. Raises InputError naming the field.
     """
     count("input_dim", input_dim)
     if isinstance(widths, np.ndarray):
@@ -219,17 +223,18 @@ def mlp(
     for i, width in enumerate(widths):
         count(f"widths[{i}]", width)
     masks = [Dropout(keep, shared_masks)]
+    law = _initialised(initialiser, sigma_w2, sigma_b2, weights)
     phi = Activation(activation)
     layers: list[Layer] = []
     sizes = [int(input_dim), *(int(w) for w in widths)]
     for fan_in, fan_out in pairwise(sizes):
         if layers and keep < 1.0:
             layers += masks
-        layers += [Dense(fan_in, fan_out, sigma_w2, sigma_b2, weights), phi]
+        layers += [Dense(fan_in, fan_out, *law(fan_in, fan_out)), phi]
     if readout is not None:
         count("readout", readout)
         layers += masks * (keep < 1.0)
-        layers.append(Dense(sizes[-1], int(readout), sigma_w2, sigma_b2, weights))
+        layers.append(Dense(sizes[-1], int(readout), *law(sizes[-1], int(readout))))
     return Network(layers, name)
 
 
@@ -304,6 +309,20 @@ def resnet(
     return Network(layers, name)
 
 
+def _initialised(
+    name: str | None, sigma_w2: float, sigma_b2: float, weights: str
+) -> Callable[[int, int], tuple[float, float, str]]:
+    """(fan_in, fan_out) -> (σ_w², σ_b², weights), as given or by a named initialiser.
+
+    Raises InputError for an unknown one, and where both are given."""
+    if name is None:
+        return lambda fan_in, fan_out: (sigma_w2, sigma_b2, weights)
+    named_initialiser(name)
+    if (sigma_w2, sigma_b2, weights) != (1.0, 0.0, "gaussian"):
+        raise InputError("initialiser", name, "stands for sigma_w2, sigma_b2 and weights: leave them out")
+    return lambda fan_in, fan_out: map_parameters(name, fan_in, fan_out)
+
+
 def cnn(
     input_shape: Sequence[int],
     channels: Sequence[int],
@@ -317,6 +336,7 @@ def cnn(
     normalisation: str = "mean_field",
     readout: int | None = None,
     pooling: str = "average",
+    initialiser: str | None = None,
     name: str = "cnn",
 ) -> Network:
     """A convolutional network of stride one: each number of channels is a convolution followed by the activation.
@@ -326,7 +346,7 @@ def cnn(
     entries, "orthogonal" or "delta_orthogonal"; normalisation: of an orthogonal kernel that adds channels. See
     Convolution.
     readout=m adds a dense map to m units, on the mean over positions (pooling="average") or on all of them ("flatten").
-    Raises InputError naming the field.
+    initialiser: as of `mlp`; a convolution's fans count its taps. Raises InputError naming the field.
     """
     if not isinstance(input_shape, Sequence) or not 2 <= len(input_shape) <= 3:
         raise InputError("input_shape", input_shape, "must be [channels, length] or [channels, height, width]")
@@ -334,19 +354,27 @@ def cnn(
         raise InputError("channels", channels, "must be a list of at least one number of channels")
     first, *size = input_shape
     kernel = tuple(kernel_size) if isinstance(kernel_size, Sequence) else (kernel_size,)
+    law = _initialised(initialiser, sigma_w2, sigma_b2, weights)
+    if initialiser == "orthogonal":
+        raise InputError("initialiser", initialiser, 'is of matrices; for kernels give weights = "orthogonal"')
     layers: list[Layer] = []
     for channels_in, channels_out in pairwise([first, *channels]):
         layer = Convolution(
             tuple(size), channels_in, channels_out, kernel, sigma_w2, sigma_b2, weights, padding, normalisation
         )  # fmt: skip
+        if initialiser is not None:
+            taps = math.prod(layer.kernel)
+            s_w2, s_b2, drawn = law(taps * channels_in, taps * channels_out)
+            layer = replace(layer, sigma_w2=s_w2, sigma_b2=s_b2, weights=drawn)
         layers += [layer, Activation(activation)]
     if not isinstance(pooling, str) or pooling not in POOLINGS:
         raise InputError("pooling", pooling, f"allowed: {', '.join(POOLINGS)}{nearest(str(pooling), list(POOLINGS))}")
     if readout is not None:
         count("readout", readout)
         units = channels[-1] * (math.prod(size) if pooling == "flatten" else 1)
-        law = "orthogonal" if weights == DELTA else weights
-        layers += [POOLINGS[pooling](tuple(size)), Dense(units, int(readout), sigma_w2, sigma_b2, law)]
+        s_w2, s_b2, drawn = law(units, int(readout))
+        drawn = "orthogonal" if drawn == DELTA else drawn
+        layers += [POOLINGS[pooling](tuple(size)), Dense(units, int(readout), s_w2, s_b2, drawn)]
     return Network(layers, name)
 
 

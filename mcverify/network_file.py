@@ -108,7 +108,10 @@ def parse(document: Table, name: str = "network") -> NetworkFile:
     if "network" in document:
         net = _constructed(document["network"], name)
     else:
-        net = Network(_listed(document["layer"], "layer"), name)
+        layers = _listed(document["layer"], "layer")
+        if layers and layers[0].in_shape is not None:
+            _fit(layers, document["layer"], "layer", layers[0].in_shape)
+        net = Network(layers, name)
     verify = _table("verify", document.get("verify", {}))
     _keys("verify", verify, ["margin"])
     margin = verify.get("margin", DEFAULT_MARGIN)
@@ -178,6 +181,16 @@ def _listed(tables: Any, where: str) -> list[Layer]:
             table["branch"] = _listed(table["branch"], f"{here}.branch")
         layers += [_prefixed(here, lambda make=make, table=table: make(**table))] * times  # type: ignore[misc]
     return layers
+
+
+def _fit(layers: Sequence[Layer], tables: list[Table], where: str, shape: tuple[int, ...]) -> None:
+    """Raises InputError naming the table whose layer does not take the shape that it is given."""
+    places = [i for i, table in enumerate(tables) for _ in range(table.get("repeat", 1))]
+    for layer, i in zip(layers, places, strict=True):
+        here = f"{where}[{i}]"
+        if layer.inner:
+            _fit(layer.inner, tables[i]["branch"], f"{here}.branch", shape)
+        shape = _prefixed(here, lambda layer=layer, shape=shape: layer.shape(shape))  # type: ignore[misc]
 
 
 def _prefixed(where: str, make: Callable[[], Any]) -> Any:

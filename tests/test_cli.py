@@ -56,9 +56,21 @@ def test_every_example_is_predicted(example):
     shown = mcverify("predict", example)
     assert shown.returncode == 0, shown.stderr
     assert "layer" in shown.stdout
+    if example.stem.startswith(("xiao2018_1503", "taki_100_blocks")):  # deep: once is enough
+        return
     told = json.loads(mcverify("predict", example, "--json").stdout)
     assert len(told["q"]) == len(told["chi"])
     assert told["words"]
+
+
+def test_initialisers_are_sorted():
+    shown = mcverify("initialisers", "relu", "--width", 1000, "--depth", 5)
+    assert shown.returncode == 0, shown.stderr
+    verdicts = {line.split()[0]: line.split()[-1] for line in shown.stdout.splitlines()[1:-3]}
+    assert verdicts["he_normal"] == "right"
+    assert verdicts["glorot_uniform"] == "FM1"
+    told = json.loads(mcverify("initialisers", "relu", "--width", 1000, "--depth", 5, "--json").stdout)
+    assert {r["name"]: r["verdict"] for r in told} == verdicts
 
 
 def test_simulate_shows_stores_and_repeats(tmp_path):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tomllib
+
 import pytest
 
-from mcverify import initialisers
+import mcverify as mv
+from mcverify import initialisers, network_file
 from mcverify.errors import InputError
 from mcverify.initialisers import FAN_MODES, INITIALISERS, fan, initialiser
 from mcverify.weights import LAWS
@@ -39,3 +42,30 @@ def test_variances_in_the_packages_own_terms():
 def test_unknown_names_are_refused_with_the_nearest():
     with pytest.raises(InputError, match=r"initialiser: got 'he_norml'.*did you mean 'he_normal'"):
         initialiser("he_norml")
+
+
+def test_networks_are_made_by_an_initialiser_s_name():
+    """Each map by its own fans: Glorot's first, of 30 inputs and 50 units, and its readout of 10."""
+    net = mv.mlp(30, [50], "relu", initialiser="glorot_normal", readout=10)
+    assert [net.random_map(i).sigma_w2 for i in net.maps] == pytest.approx([30 / 40, 50 / 30])
+    torch = mv.mlp(30, [50], "relu", initialiser="pytorch_linear").random_map(0)
+    assert (torch.sigma_w2, torch.sigma_b2, torch.law) == pytest.approx((1 / 3, 1 / 90, "uniform"))
+    conv = mv.cnn((3, 8, 8), [4], "relu", initialiser="pytorch_conv", readout=2)
+    assert conv.random_map(0).sigma_b2 == pytest.approx(1 / 3 / 27)  # a kernel of 3 × 3 taps and 3 channels
+    assert conv.random_map(conv.maps[-1]).sigma_b2 == pytest.approx(1 / 3 / 4)
+    text = "[network]\ninput_dim = 4\nwidths = [8]\nactivation = 'relu'\ninitialiser = 'he_uniform'\n"
+    m = network_file.parse(tomllib.loads(text)).net.random_map(0)
+    assert (m.sigma_w2, m.law) == (2.0, "uniform")
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: mv.mlp(4, [8], "relu", 2.0, initialiser="he_normal"), "initialiser: got 'he_normal'; stands for"),
+        (lambda: mv.mlp(4, [8], "relu", initialiser="he_norml"), "did you mean 'he_normal'"),
+        (lambda: mv.cnn((1, 4), [2], "relu", initialiser="orthogonal"), "is of matrices"),
+    ],
+)  # fmt: skip
+def test_what_an_initialiser_cannot_stand_beside(make, words):
+    with pytest.raises(InputError, match=words):
+        make()

@@ -217,3 +217,21 @@ def test_simulate_tells_of_blocks_beside_theory_and_without_it(tmp_path):
         assert run.exit_code == 0, run.output
         assert told in " ".join(run.output.split())
         assert "16 networks" in run.output
+
+
+@pytest.mark.parametrize(
+    ("branch", "field"),
+    [
+        ("[[layer.branch]]\ntype='dense'\nfan_in=5\nfan_out=4", "layer[1].branch[0].fan_in"),
+        ("[[layer.branch]]\ntype='dense'\nfan_in=4\nfan_out=5", "layer[1].branch"),
+        ("[[layer.branch]]\ntype='dense'\nfan_in=4\nfan_out=4\n[[layer.branch]]\ntype='batchnorm'\nsize=[2]",
+         "layer[1].branch[1].size"),
+        ("[[layer.branch]]\ntype='dense'\nfan_in=4\nfan_out=4\nsigma_w2=-1", "layer[1].branch[0].sigma_w2"),
+    ],
+)  # fmt: skip
+def test_errors_in_a_file_name_the_table_however_deep(branch, field):
+    """A block that is repeated stands in one table, the second of the file."""
+    text = f"[[layer]]\ntype='dense'\nfan_in=3\nfan_out=4\n[[layer]]\ntype='residual'\nrepeat=3\n{branch}\n"
+    with pytest.raises(InputError) as caught:
+        parse(tomllib.loads(text))
+    assert caught.value.field == field

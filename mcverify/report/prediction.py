@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from mcverify import results
 from mcverify.errors import Unpredictable
@@ -20,6 +21,8 @@ from mcverify.theory.propagation import Prediction, propagate
 
 if TYPE_CHECKING:
     import xarray as xr
+
+    from mcverify.theory.initialiser_table import InitialiserRow
 
 FloatArray = NDArray[np.float64]
 _ROWS = 24  # a deeper network's table shows its first and last layers
@@ -118,6 +121,22 @@ def _table(net: Network, p: Prediction, inputs: int) -> Table:
             "–" if np.isnan(p.chi[l, 0]) else f"{p.chi[l, 0]:.6f}", f"{p.grad_gram[l, 0, 0]:.6g}{star[2]}",
         )  # fmt: skip
     return table
+
+
+def initialisers_table(rows: list[InitialiserRow]) -> Table:
+    """A row an initialiser: its variances, the mean's rates a layer, the spread of single networks, the verdict."""
+    out = Table(box=None, header_style="bold", pad_edge=False)
+    figures = ("σ_w²", "σ_b²", "length/layer", "‖δ‖²/layer", "length in all", "scatter")
+    for name in ("initialiser", "weights", *figures, ""):
+        out.add_column(name, justify="right" if name in figures else "left", no_wrap=True)
+    for r in rows:
+        told = ["–"] * 3
+        if r.rates is not None:
+            told = [f"× {r.rates.length:.4g}", f"× {r.rates.gradient:.4g}", f"× {r.rates.length_total:.3g}"]
+        scatter = "–" if r.length is None else f"± {r.length.relative:.2g}"
+        style = "green" if r.verdict == "right" else "bold red"
+        out.add_row(r.name, r.law, f"{r.sigma_w2:.4g}", f"{r.sigma_b2:.3g}", *told, scatter, Text(r.verdict, style))
+    return out
 
 
 def _predicted(net: Network, x: FloatArray) -> tuple[dict[str, FloatArray], str]:

@@ -13,9 +13,10 @@ from mcverify.layers.convolution import Convolution
 from mcverify.layers.dropout import Dropout
 from mcverify.layers.pooling import GlobalAveragePool
 from mcverify.network import Network
+from mcverify.theory import failure_modes
+from mcverify.theory.block_diagnosis import block_words
 from mcverify.theory.border import LARGEST, border_critical_sigma_w2, border_effect
 from mcverify.theory.critical_line import NoCriticalPoint, critical_sigma_w2
-from mcverify.theory.finite_width import length_variance
 from mcverify.theory.phase import Phase, phase
 from mcverify.theory.phase_record import depth_scale
 from mcverify.theory.propagation import Prediction
@@ -43,6 +44,8 @@ def hidden_layers(net: Network) -> list[Hidden]:
 
 def diagnose(net: Network, p: Prediction) -> list[str]:
     """Sentences on the network, most important first. Limit statements, but for what says otherwise."""
+    if not net.is_chain:
+        return [*block_words(net, p), *_gradients(net, p)]
     kinds = hidden_layers(net)
     out, grid = [], _grid(net)
     bordered = grid is not None and grid.padding == "zeros"
@@ -60,8 +63,8 @@ def diagnose(net: Network, p: Prediction) -> list[str]:
         out.append(f"{len(kinds)} different kinds of hidden layer: no single phase; follow the table layer by layer.")
     out += _gradients(net, p)
     out += [] if bordered or _masks_are_shared(net) else _advice(kinds, p)
-    out += _width(net, p)
-    return out
+    out += _width(net)
+    return out + failure_modes.in_words(net, p)
 
 
 def _masks_are_shared(net: Network) -> bool:
@@ -184,17 +187,7 @@ def _advice(kinds: list[Hidden], p: Prediction) -> list[str]:
     return [f"At σ_b² = {sigma_b2:g} the critical σ_w² is {critical:.10g}, instead of {sigma_w2:g}."]
 
 
-def _width(net: Network, p: Prediction) -> list[str]:
-    """What a finite width costs: limits err by Σ 1/width, and networks differ from one another."""
-    if not net.is_chain:
-        return []
-    beta = sum(1 / n for n, (_, _, phi) in zip(net.widths, net.gains(), strict=True) if phi is not None)
-    text = f"Σ 1/width over hidden layers is {beta:.3g}: limits err by about that much."
-    spread = length_variance(net, p)
-    relative = np.sqrt(spread.value[-1]) / p.length[-1]
-    if np.isfinite(relative).all():
-        how = "exact" if (spread.mark[-1] == "exact").all() else "to first order"
-        text += (
-            f" At the last layer the lengths of single networks scatter by ±{relative.max():.2g} of their mean ({how})."
-        )
-    return [text]
+def _width(net: Network) -> list[str]:
+    """What a finite width costs: limits err by Σ 1/width."""
+    total = sum(1 / n for n, (_, _, phi) in zip(net.widths, net.gains(), strict=True) if phi is not None)
+    return [f"Σ 1/width over hidden layers is {total:.3g}: limits err by about that much."]
