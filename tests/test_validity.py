@@ -88,15 +88,16 @@ def test_depths_are_cut_and_continued():
 
 
 def test_sampled_networks_confirm_the_boundaries():
-    """He-ReLU: half the widths fail, twice them hold; and a boundary moved by three is caught."""
-    v = mv.validity(mv.mlp(8, [30] * 4, "relu", 2.0), ONE, "30%", threads=1)
+    """He-ReLU: half the widths fail, twice them hold. 600 networks know a root mean square to 3%; a layer more or less
+    moves it by 15%."""
+    v = mv.validity(mv.mlp(8, [30] * 4, "relu", 2.0), ONE, "10%", threads=1)
     said = {(r.boundary.quantity, r.boundary.kind): r.agreement for r in v.rows}
     assert said["length", "typical"] == said["gradient norm", "typical"] == "confirmed"
     assert said["length", "mean"] == "not sampled"
     assert v.exit_code == 0
     for row in v.rows:
         for point in row.points:
-            assert point.measured == pytest.approx(point.predicted, rel=0.2)
+            assert point.measured == pytest.approx(point.predicted, rel=0.1)
 
 
 def test_a_wrong_boundary_fails(monkeypatch):
