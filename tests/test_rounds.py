@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import mcverify as mv
-from mcverify.claims import mutations
+from mcverify.claims import experiment, mutations
 from mcverify.claims.claim import Mutant
 from mcverify.claims.generic import generic_claims
 from mcverify.claims.plan import LEAST, WORK, Budget, largest_skewness, least_size, parse_budget, size_at
@@ -18,6 +18,7 @@ from mcverify.errors import InputError
 from mcverify.inputs import with_gram
 from mcverify.network_file import NetworkFile
 from mcverify.report import html, replay
+from mcverify.rounds import Rules, prepare
 from mcverify.self_test import self_test, sensitivities
 from mcverify.statistics import ladder
 from mcverify.verification import run_claims
@@ -52,6 +53,15 @@ def test_skewed_networks_are_asked_for_more():
     assert least_size(largest_skewness(rng.exponential(size=(10**5, 2)))) == 16_384
     assert largest_skewness(np.array([[1.0, 2.0], [1.0, np.nan], [1.0, 3.0]])) < 1e-9
     assert largest_skewness(np.full((5, 2), np.nan)) == 0.0
+
+
+def test_a_pilot_in_small_chunks_is_no_more_skewed(monkeypatch):
+    """What is asked for goes by all its networks together: the largest of 32 samples' skewness would be far more."""
+    least = []
+    for chunk in (8, 256):
+        monkeypatch.setattr(experiment, "chunk_size", lambda *_, chunk=chunk: chunk)
+        least.append(prepare([gains()], [0], experiment.Run(0), Rules(1e-3, Budget()), lambda *_: None).least)
+    assert least[0] == least[1]
 
 
 def test_an_exact_claim_is_confirmed_at_its_planned_size_and_refuted_before():

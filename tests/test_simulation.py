@@ -79,6 +79,16 @@ def test_tangents_and_cotangents_are_adjoint(net, cotangent, start):
     np.testing.assert_allclose(up, down, rtol=1e-9, atol=1e-12)
 
 
+def test_without_a_cotangent_signals_are_the_same_and_nothing_is_pulled_back():
+    net = mv.mlp(5, [8, 8], "tanh", 1.3, 0.1)
+    both, forward = trace(a_plan(net), 3, 4), trace(a_plan(net, cotangent=None), 3, 4)
+    np.testing.assert_array_equal(both.maps[-1].y, forward.maps[-1].y)
+    assert both.maps[0].gy is not None
+    assert all(record.gy is None for record in forward.tape)
+    with pytest.raises(mv.InputError, match="cotangent"):
+        mv.simulate(net, np.eye(2, 5), cotangent=None)
+
+
 def test_tangents_are_derivatives():
     """Central differences of the sampled network along its tangent."""
     net = mv.mlp(5, [8, 8], "softplus", 1.3, 0.1)

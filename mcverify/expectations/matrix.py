@@ -86,18 +86,19 @@ def large(
         return value, np.empty((0, 0)) if error is None else error
     error = np.full(cov.shape, np.inf)
     if closed_forms.kernel(act, which) is None and f.breaks_only_at_zero:
-        left = _series(f, cov, rtol, value, error)
+        left = _series(f, cov, rtol, value, error, errors=errors)
         _one_by_one(_pairwise(act, which), left, cov, rtol, value, error)
     else:
         _by_strips(_pairwise(act, which), cov, rtol, value, error)
-    return value, error
+    return value, error if errors else np.empty((0, 0))
 
 
 # ------------------------------------------------------------------------------------------------ tiles
 
 
-def _over_tiles(compute: Compute, cov: Floats, value: Floats, error: Floats | None) -> None:
-    """Both halves of the results from tiles on and above the diagonal. Raises InputError for what is no covariance."""
+def _over_tiles(compute: Compute, cov: Floats, value: Floats, error: Floats | None, *, errors: bool = True) -> None:
+    """Both halves of the results from tiles on and above the diagonal; without `errors` the upper half alone of what
+    there is of them. Raises InputError for what is no covariance."""
     from mcverify.expectations import tiles_cpu
 
     cuts = [slice(start, min(start + _TILE, len(cov))) for start in range(0, len(cov), _TILE)]
@@ -114,7 +115,7 @@ def _over_tiles(compute: Compute, cov: Floats, value: Floats, error: Floats | No
             value[rows, columns] = inner
             if error is not None:
                 error[rows, columns] = off
-        for out in (value, error):
+        for out in (value, error if errors else None):
             if out is not None:
                 tiles_cpu.mirror(out, rows.start, rows.stop)
 
@@ -161,7 +162,9 @@ def _beside_zeros(f: Integrand, cov: Floats, rtol: float, value: Floats, error: 
 # ----------------------------------------------------------------------------------------------- series
 
 
-def _series(f: Integrand, cov: Floats, rtol: float, value: Floats, error: Floats) -> tuple[Where, Where]:
+def _series(
+    f: Integrand, cov: Floats, rtol: float, value: Floats, error: Floats, *, errors: bool
+) -> tuple[Where, Where]:
     """Mehler's series with as many terms as its ladder allows while it gets on; the pairs a < b that it leaves."""
     q = np.diagonal(cov)
     sds, where = np.unique(np.sqrt(q), return_inverse=True)
@@ -173,15 +176,16 @@ def _series(f: Integrand, cov: Floats, rtol: float, value: Floats, error: Floats
     for count, more in zip(rules.ladder, (*rules.ladder[1:], 0), strict=True):
         s = mehler.coefficients(f, sds, count, rules)
         norm = np.sqrt(s.power)[where]
-        _over_tiles(_sum_of(s, where, cov, count, target), cov, value, error)
+        _over_tiles(_sum_of(s, where, cov, count, target), cov, value, error, errors=errors)
 
         def promising(a: Where, b: Where) -> bool:
             cos, size = cov[a, b] / np.maximum(np.sqrt(q[a] * q[b]), 1e-300), norm[a] * norm[b]  # noqa: B023, called at once
             return bool(mehler.promising(error[a, b], cos, size, rtol, count, more).any())  # noqa: B023
 
-        if not more or not any(promising(a, b) for a, b in _open_pairs(error, norm, target)):
+        strips = _open_strips(error, norm, target)
+        if not more or not any(promising(a, b) for a, b in _open_pairs(error, norm, target, strips)):
             break
-    a, b = np.concatenate([np.empty((2, 0), np.intp), *_open_pairs(error, norm, target)], axis=1)
+    a, b = np.concatenate([np.empty((2, 0), np.intp), *_open_pairs(error, norm, target, strips)], axis=1)
     return a, b
 
 
@@ -200,16 +204,28 @@ def _sum_of(s: mehler.Spectrum, where: Where, cov: Floats, count: int, target: f
     return compute
 
 
-def _open_pairs(error: Floats, norm: Floats, target: float) -> Iterator[NDArray[np.intp]]:
-    """(2, n): a < b of pairs whose error is above the target, some rows at a time."""
+def _open_strips(error: Floats, norm: Floats, target: float) -> list[int]:
+    """The first rows of strips with a pair a < b whose error is above the target."""
     from mcverify.expectations import tiles_cpu
 
-    for start in range(0, len(error), _TILE):
+    starts = range(0, len(error), _TILE)
+    found = np.zeros(len(starts), np.intp)
+
+    def look(strip: int) -> None:
+        found[strip] = tiles_cpu.how_many_open(
+            error, norm, target, starts[strip], min(starts[strip] + _TILE, len(error))
+        )
+
+    threads.each(look, range(len(starts)))
+    return [starts[strip] for strip in np.flatnonzero(found)]
+
+
+def _open_pairs(error: Floats, norm: Floats, target: float, strips: list[int]) -> Iterator[NDArray[np.intp]]:
+    """(2, n): a < b of pairs whose error is above the target, strip by strip."""
+    for start in strips:
         rows = slice(start, min(start + _TILE, len(error)))
-        if not tiles_cpu.how_many_open(error, norm, target, rows.start, rows.stop):
-            continue
-        found = np.stack(np.nonzero(~(error[rows, start:] <= target * norm[rows, None] * norm[start:])))
-        yield found[:, found[0] < found[1]] + start
+        above = np.stack(np.nonzero(~(error[rows, start:] <= target * norm[rows, None] * norm[start:])))
+        yield above[:, above[0] < above[1]] + start
 
 
 def _one_by_one(
