@@ -50,7 +50,7 @@ _L, _C = 10, 1.0
 
 IDENTITY_FORWARD = Claim(
     name="taki2017.identity_forward",
-    source=f"{SOURCE}, eqs. 5–7",
+    source=f"{SOURCE}, §2.1, eqs. 7 and 10",
     statement="Ten identity blocks of Var w = 1/(nL) let lengths grow by 1 + 1/L each, exactly, at width 16.",
     mark="exact",
     networks=_networks("linear", _L, _C),
@@ -110,7 +110,7 @@ PLAIN_DOUBLED = Claim(
 DEPTH_DEPENDENT = replace(
     IDENTITY_FORWARD,
     name="taki2017.variance_depends_on_depth",
-    source=f"{SOURCE}, eq. 12; Wang 2019, slides, 'the optimal initialization variances depend on the depth'",
+    source=f"{SOURCE}, eq. 28; Wang 2019, slides, 'the optimal initialization variances depend on the depth'",
     statement="At 40 blocks Var w = 1/(40 n) gives (1 + 1/40)^40 = 2.69, about e, as 1/(10 n) gives at ten.",
     networks=_networks("linear", 40, _C),
     predict=_each(1 + _C / 40),
@@ -158,7 +158,7 @@ RELU_FORWARD = Claim(
 RELU_BACKWARD = replace(
     RELU_FORWARD,
     name="taki2017.relu_backward",
-    source=f"{SOURCE}, eqs. 15–20",
+    source=f"{SOURCE}, §2.2, from eq. 16",
     statement="Going down ten ReLU blocks of Var w = 1/(nL), ‖δ‖² grows by 1 + 1/2L each, as lengths do going up.",
     measure=_mean_log(blocks.gradient_gain),
 )

@@ -86,7 +86,7 @@ def _pair_labels(net: Network) -> list[str]:
 
 ONE_BLOCK = Claim(
     name="yang_schoenholz2017.one_block",
-    source=f"{SOURCE}, eqs. 6–8",
+    source=f"{SOURCE}, recursion of the full residual network",
     statement="Given z, a block's output has second moments E zz + σ_v² E φφ + σ_a², E φφ at σ_w² E zz + σ_b², "
     "exactly, at width 32 (erf).",
     mark="exact",
@@ -119,7 +119,7 @@ def _log_gain(gain: Measure) -> Measure:
 
 LENGTHS = Claim(
     name="yang_schoenholz2017.lengths",
-    source=f"{SOURCE}, eqs. 6, 7",
+    source=f"{SOURCE}, recursion of the length",
     statement="p^l = p^{l−1} + σ_v²⟨φ²⟩_q + σ_a² with q = σ_w² p^{l−1} + σ_b², block by block (tanh, five blocks).",
     mark="limit",
     networks=_networks("tanh", 5),
@@ -147,7 +147,7 @@ def _unbiased_gains(net: Network, x: FloatArray) -> FloatArray:
 GRADIENTS = replace(
     LENGTHS,
     name="yang_schoenholz2017.gradients",
-    source=f"{SOURCE}, eq. 11",
+    source=f"{SOURCE}, recursion of the gradient",
     statement="Going down, ‖δ‖² gains χ^l = 1 + σ_v²σ_w²⟨φ′²⟩_q in each block (tanh, five blocks).",
     predict=lambda net, x: np.log(_trajectory(net, x).chi),
     measure=_log_gain(blocks.gradient_gain),
@@ -164,7 +164,7 @@ def _kept(net: Network, x: FloatArray) -> FloatArray:
 CORRELATIONS = replace(
     LENGTHS,
     name="yang_schoenholz2017.correlations",
-    source=f"{SOURCE}, eqs. 7, 8",
+    source=f"{SOURCE}, recursion of the covariance",
     statement="Correlations follow the recursion of E zz block by block, towards 1 (tanh, five blocks).",
     inputs=with_lengths(_GRAM),
     predict=lambda net, x: correlations(propagate(net, x)),

@@ -78,7 +78,8 @@ class Residual(Layer):
         if self._last.random_map is None:
             raise Unpredictable(
                 f"residual: the branch ends in {type(self._last).__name__.lower()}, so that it is correlated with the "
-                "trunk; end it with a random map, or put the activation after the block"
+                "trunk; end it with a random map, or put the activation after the block (length_bounds treats "
+                "modules ReLU(W x))"
             )
         out = chain.propagate(self.branch, _taken(state))[-1]
         return State(

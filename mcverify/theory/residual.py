@@ -44,7 +44,7 @@ def resnet_trajectory(
     """p^l = p^{l−1} + σ_v²⟨φ²⟩_q + σ_a², q^l = σ_w² p^{l−1} + σ_b², χ^l = 1 + σ_v²σ_w²⟨φ′²⟩_{q^l} (limit).
 
     p0: E z² below the first block, σ_in² ‖x‖²/n_0 of `mv.resnet`; a readout multiplies it by its own σ². Source: Yang &
-    Schoenholz 2017, eqs. 6 and 11. Raises InputError for parameters out of range."""
+    Schoenholz 2017. Raises InputError for parameters out of range."""
     phi = look_up(activation)
     for name, value in (("sigma_v2", sigma_v2), ("sigma_w2", sigma_w2), ("sigma_b2", sigma_b2), ("sigma_a2", sigma_a2)):
         variance(name, value)
@@ -90,7 +90,7 @@ class TakiInitialisation:
 
 
 def taki_initialisation(fan_in: int, depth: int, c: float = 1.0) -> TakiInitialisation:
-    """Taki's initialisation of `depth` blocks whose map has `fan_in` inputs a unit (Taki 2017, eqs. 7–12, 28).
+    """Taki's initialisation of `depth` blocks whose map has `fan_in` inputs a unit (Taki 2017, §2, eq. 28).
 
     Raises InputError for numbers out of range."""
     count("fan_in", fan_in)
