@@ -44,6 +44,7 @@ _WHERE = {
     "tangent_law": "mcverify.theory.length_law",
     "gradient_law": "mcverify.theory.length_law",
     "entry_law": "mcverify.theory.length_law",
+    "entry_moments": "mcverify.theory.length_moments",
     "ratio_moments": "mcverify.theory.length_moments",
     "variance_across_layers": "mcverify.theory.length_moments",
     "diagnose_initialisers": "mcverify.theory.initialiser_table",
@@ -92,6 +93,7 @@ __all__ = [
     "depth_limit",
     "diagnose_initialisers",
     "entry_law",
+    "entry_moments",
     "gradient_law",
     "jacobian_density",
     "jacobian_moments",
@@ -140,7 +142,7 @@ if TYPE_CHECKING:
     from mcverify.theory.border import border_critical_sigma_w2, border_effect
     from mcverify.theory.initialiser_table import diagnose_initialisers
     from mcverify.theory.length_law import entry_law, gradient_law, length_law, tangent_law
-    from mcverify.theory.length_moments import ratio_moments, variance_across_layers
+    from mcverify.theory.length_moments import entry_moments, ratio_moments, variance_across_layers
     from mcverify.theory.number_format import depth_limit
     from mcverify.theory.phase import critical_sigma_w2, phase
     from mcverify.theory.predict import predict

@@ -19,11 +19,12 @@ class WeightLaw:
 
 
 # The normal truncated at ±2 standard deviations, divided by its own standard deviation:
-# with Z = erf(√2) and p = φ(2), variance 1 − 4p/Z and fourth moment 3 − (3·4 + 16)p/Z.
+# with Z = erf(√2) and p = φ(2), E z^k = (k − 1) E z^(k−2) − 2^k p/Z: variance 1 − 4p/Z, fourth moment 3 − 28p/Z.
 TRUNCATION = 2.0
 _P_OVER_Z = 0.05399096651318806 / 0.9544997361036416
 TRUNCATED_VARIANCE = 1.0 - 4.0 * _P_OVER_Z
 _TRUNCATED_KURTOSIS = (3.0 - 28.0 * _P_OVER_Z) / TRUNCATED_VARIANCE**2
+TRUNCATED_SIXTH = (15.0 - 204.0 * _P_OVER_Z) / TRUNCATED_VARIANCE**3  # E w^6 / (E w^2)^3
 
 LAWS: dict[str, WeightLaw] = {
     law.name: law

@@ -275,6 +275,28 @@ def test_fourth_moment_of_an_entry():
     assert law.moment(2) == pytest.approx(3 * (2 / 7) ** 2 * 1.5 * 1.25 * (1 + 5 / 30), rel=1e-12)
 
 
+def test_moments_of_an_entry():
+    """Gaussian: the law's own and the closed forms. Uniform: every coin and a Gauss rule of every weight, 2 → 2 → 1."""
+    net = mv.mlp(7, [10, 20, 30], "leaky_relu(0.3)", 1.7, readout=4)
+    law = mv.entry_law(net)
+    np.testing.assert_allclose(mv.entry_moments(net), [law.moment(k) for k in (1, 2, 3)], rtol=1e-12)
+    third = math.prod(1 + 15 / n + 44 / n**2 for n in (10, 20))
+    assert mv.entry_moments(mv.mlp(7, [10, 20], "relu", 2.0, readout=4))[2] == pytest.approx(15 * (2 / 7) ** 3 * third)
+    nodes, w = np.polynomial.legendre.leggauss(4)  # exact to degree 7
+    z = nodes * math.sqrt(3 * 2.0 / 2)
+    values, weights = [], []
+    for at in itertools.product(range(4), repeat=4):  # Z = Σ_i v_i ξ_i w_i
+        for coins in itertools.product([0, 1], repeat=2):
+            values.append(sum(z[at[i]] * coins[i] * z[at[i + 2]] for i in range(2)))
+            weights.append(math.prod(w[list(at)] / 2) / 4)
+    exact = [float(np.dot(weights, np.array(values) ** k)) for k in (2, 4, 6)]
+    found = mv.entry_moments(mv.mlp(2, [2], "relu", 2.0, weights="uniform", readout=1))
+    np.testing.assert_allclose(found, exact, rtol=1e-12)
+    for weights_ in ("rademacher", "orthogonal"):
+        with pytest.raises(Unpredictable, match=f"{weights_} weights"):
+            mv.entry_moments(mv.mlp(2, [2], "relu", 2.0, weights=weights_))
+
+
 @pytest.mark.parametrize(
     "net",
     [
@@ -334,7 +356,7 @@ def test_ends_of_the_scale():
     [
         (mv.mlp(3, [4], "relu", 2.0, 0.1), r"σ_b² = 0\.1.*length_var"),
         (mv.mlp(3, [4], "tanh", 2.0), "tanh has none.*length_var"),
-        (mv.mlp(3, [4], "relu", 2.0, weights="rademacher"), "rademacher.*atoms.*ratio_moments"),
+        (mv.mlp(3, [4], "relu", 2.0, weights="rademacher"), "rademacher weights put atoms.*ratio_moments"),
         (mv.mlp(3, [4], "relu", 2.0, weights="uniform"), "uniform.*ratio_moments"),
         (mv.mlp(3, [4, 4], "relu", 2.0, keep=0.5), "not of dropout.*length_var"),
         (mv.cnn((3, 8), [4], "relu", 2.0), "not of convolution"),

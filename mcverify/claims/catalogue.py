@@ -16,6 +16,12 @@ from mcverify.claims import (
     xiao2018_isometry,
     yang2019_batchnorm,
     yang_schoenholz2017,
+    hanin2018,
+    hanin_rolnick2018_dense,
+    poole2016,
+    schoenholz2017,
+    xiao2018_cnn,
+    xiao2018_isometry,
 )
 from mcverify.claims.claim import Claim
 from mcverify.errors import InputError, nearest
@@ -32,6 +38,7 @@ PAPERS = (
     hanin_rolnick2018_residual,
     roberts2022,
 )
+PAPERS = (poole2016, schoenholz2017, xiao2018_cnn, xiao2018_isometry, hanin_rolnick2018_dense, hanin2018)
 
 
 def catalogue() -> list[Claim]:

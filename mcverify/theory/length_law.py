@@ -31,6 +31,7 @@ from mcverify.theory import log_product
 from mcverify.theory.layer_factor import Factor, draw_log
 from mcverify.theory.log_product import Inversion
 from mcverify.validate import count, positive
+from mcverify.weights import LAWS, weight_law
 
 FloatArray = NDArray[np.float64]
 Seed = int | np.random.Generator | None
@@ -242,6 +243,8 @@ def slopes_of(activation: str | Phi) -> tuple[float, float]:
 
 
 Step = tuple[Map, tuple[float, float]]
+_SPHERICAL = ("gaussian", "orthogonal")  # whose image of a fixed vector is uniform in direction
+_WITHOUT_ATOMS = tuple(law.name for law in LAWS.values() if law.independent and not law.atoms)
 
 
 def _up(m: Map, slopes: tuple[float, float]) -> Factor:
@@ -271,6 +274,11 @@ def _layer(net: Network, layer: int | None) -> int:
     return layer
 
 
+def plain_steps(net: Network) -> list[Step]:
+    """Each map with the slopes above it, of any independent weights without atoms. Raises Unpredictable."""
+    return _steps(net, _WITHOUT_ATOMS)
+
+
 def _independent(net: Network, name: str) -> list[Step]:
     steps = _steps(net)
     if any(m.law != "gaussian" for m, _ in steps):
@@ -278,15 +286,15 @@ def _independent(net: Network, name: str) -> list[Step]:
     return steps
 
 
-def _steps(net: Network) -> list[Step]:
-    """Each map with the slopes (below 0, above 0) of the φ above it, (1, 1) for none.
+def _steps(net: Network, laws: Sequence[str] = _SPHERICAL) -> list[Step]:
+    """Each map, of one of the laws, with the slopes (below 0, above 0) of the φ above it, (1, 1) for none.
 
     Raises Unpredictable for what has no exact law here."""
     out: list[Step] = []
     for i, v in enumerate(net.layers):
         where = f"layer {i + 1}"
         if isinstance(v, Dense):
-            out.append((_checked(v.random_map, where), (1.0, 1.0)))
+            out.append((_checked(v.random_map, where, laws), (1.0, 1.0)))
         elif isinstance(v, Activation):
             if isinstance(net.layers[i - 1], Activation):
                 raise Unpredictable(f"{where}: a second activation above one map; put a map in between")
@@ -300,7 +308,7 @@ def _steps(net: Network) -> list[Step]:
     return out
 
 
-def _checked(m: Map, where: str) -> Map:
+def _checked(m: Map, where: str, laws: Sequence[str]) -> Map:
     if m.sigma_b2 > 0:
         raise Unpredictable(
             f"{where}: with a bias (σ_b² = {m.sigma_b2:g}) lengths are no products of independent ratios; "
@@ -308,10 +316,16 @@ def _checked(m: Map, where: str) -> Map:
         )
     if m.sigma_w2 == 0:
         raise Unpredictable(f"{where}: σ_w² = 0 makes every length 0")
-    if m.law not in ("gaussian", "orthogonal"):
-        atoms = ", and puts atoms at h = 0" if m.law == "rademacher" else ""
+    if m.law in laws:
+        return m
+    if m.law == "orthogonal":
+        raise Unpredictable(f"{where}: orthogonal weights are not independent; ask length_law or tangent_law")
+    if weight_law(m.law).atoms:
         raise Unpredictable(
-            f"{where}: with {m.law} weights a length's law depends on the input's entries{atoms}; ask ratio_moments "
-            "for the mean and second moment of one layer's ratio, or gaussian weights of this variance"
+            f"{where}: {m.law} weights put atoms at h = 0, where no unit's side is a fair coin; ask ratio_moments for "
+            "one layer's length, or gaussian or uniform weights of this variance"
         )
-    return m
+    raise Unpredictable(
+        f"{where}: with {m.law} weights a length's law depends on the input's entries; ask ratio_moments for one "
+        "layer's length, entry_moments for the Jacobian, or gaussian weights of this variance"
+    )
