@@ -26,10 +26,10 @@ from mcverify.theory.validity import Boundary, Deviation, boundaries, deviations
 from mcverify.validate import between
 
 FloatArray = NDArray[np.float64]
-Agreement = Literal["confirmed", "holds earlier", "fails", "undecided", "not sampled"]
+Agreement = Literal["confirmed", "holds", "fails", "undecided", "not sampled"]
 
 _FACTORS = (0.5, 1.0, 2.0)  # of the boundary's widths
-_PART = 0.1  # of the margin, that the standard error of a mean is planned to be
+_PART = 0.08  # of the margin, that the standard error of a mean is planned to be
 _TYPICAL = 600  # networks for a root mean square: 3% of it, where a factor of two in width makes 30% at least
 _WORK = 4e8  # generated weights, or their like, at one point: a second or two on one core
 _LEAST, _MOST = 300, 200_000  # networks
@@ -52,9 +52,9 @@ class Point:
 @dataclass(frozen=True)
 class Row:
     """A boundary with the points sampled about it. agreement: "confirmed" where the prediction fails at half the widths
-    and holds at twice them, by three standard errors; "holds earlier" where it holds at half of them too, so that the
-    first order asks for more than is needed; "fails" where it does not hold at twice them; "not sampled" where it
-    holds at any width, or where networks of the boundary's widths would take too long."""
+    and holds at twice them, by three standard errors; "holds" where only the latter is sure: the first order may
+    ask for more than is needed; "fails" where it does not hold at twice them; "not sampled" where it holds at any
+    width, or where networks of the boundary's widths would take too long."""
 
     boundary: Boundary
     points: tuple[Point, ...]
@@ -226,7 +226,7 @@ _MEASURES: dict[str, Callable[..., FloatArray]] = {
 def _agreement(b: Boundary, points: list[Point], confirm: bool) -> tuple[Agreement, str]:
     """What the points say of the boundary."""
     if math.isnan(b.factor):
-        return "not sampled", "no second derivative of the covariance map (c = ±1 at a kink)"
+        return "not sampled", "not known: a correlation that does not exist, or is ±1 where φ has kinks"
     if b.factor == 0:
         return "not sampled", "holds at every width"
     if not points:
@@ -241,6 +241,7 @@ def _agreement(b: Boundary, points: list[Point], confirm: bool) -> tuple[Agreeme
         return "fails", "fails at twice these widths still, which are too narrow for the first order"
     if fails > _SURE and holds > _SURE:
         return "confirmed", "fails at half these widths and holds at twice them"
-    if fails < -_SURE and holds > _SURE:
-        return "holds earlier", "holds at half these widths already, which are too narrow for the first order"
-    return "undecided", "networks near the boundary do not tell its sides apart"
+    if holds > _SURE:
+        half = "at half of them already" if fails < -_SURE else "at half of them comes too near the margin to say"
+        return "holds", f"holds at twice these widths, and {half}"
+    return "undecided", "networks at twice these widths are too near the margin"
