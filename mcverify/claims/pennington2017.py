@@ -29,8 +29,8 @@ _LINEAR = Mutant("linear in place of tanh", mutations.activation("linear"))
 GAUSSIAN_LINEAR = Claim(
     name="pennington2017.gaussian_linear",
     source=f"{SOURCE}, §2: products of Gaussian matrices, here exactly at finite width",
-    statement="Six Gaussian matrices of 32 units: m_1 = 1, and m_2 is above the limit's 7 by what t' = ((n + 1)t + T)/n,"
-    " T' = T + 2t/n say.",
+    statement="Six Gaussian matrices of 32 units: m_1 = 1, and m_2 is above the limit's 7, as t ← ((n + 1)t + T)/n and"
+    " T ← T + 2t/n say.",
     mark="exact",
     networks=jacobian.square("linear", lambda: (1.0, 0.0), "gaussian", 6),
     widths=(32,),
@@ -96,8 +96,8 @@ TANH_ORTHOGONAL = Claim(
     predict=jacobian.predicted_log_ratio,
     measure=jacobian.log_ratio,
     test="ladder",
-    margin=0.008,
-    margin_reason="a fifth of the distance to an isometry",
+    margin=0.004,
+    margin_reason="a tenth of the distance to an isometry",
     labels=lambda net: ["log m_2/m_1²"],
     rival=Rival("an exact isometry, as if tanh were linear", _isometry),
     knob=None,  # σ_w² cancels but for its shift of q*
@@ -110,7 +110,8 @@ TANH_GAUSSIAN = replace(
     TANH_ORTHOGONAL,
     name="pennington2017.tanh_gaussian",
     source=f"{SOURCE}, §3: s_1 = −1 for Gaussian weights",
-    statement="With Gaussian weights the same network has m_2/m_1² = 11.04: no isometry, though its mean gain is the same.",
+    statement="With Gaussian weights the same network has m_2/m_1² = 11.04: no isometry, though its mean gain is the "
+    "same.",
     networks=jacobian.square("tanh", lambda: CRITICAL, "gaussian", DEPTH),
     widths=(48, 64, 96, 128, 192),
     margin=0.2,
