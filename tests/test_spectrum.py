@@ -139,6 +139,11 @@ def test_exact_moments_tend_to_the_limit():
     for weights in ("gaussian", "orthogonal"):
         net = square(10**7, 6, "leaky_relu(0.2)", 1.7, 0.0, weights)
         assert exact_second_moments(net) == pytest.approx(mv.jacobian_moments(net).moments[:2], rel=1e-5)
+    n = 10**7
+    uneven = mv.mlp(n, [2 * n, n // 2, 3 * n], "leaky_relu(0.2)", 1.7)
+    for activated in (False, True):
+        exact = exact_second_moments(uneven, activated=activated)
+        assert exact == pytest.approx(mv.jacobian_moments(uneven, activated=activated).moments[:2], rel=1e-5)
     linear = exact_second_moments(square(1000, 10, "linear"))
     assert linear == pytest.approx((1.0, 11.0555), rel=1e-5)
 
