@@ -219,6 +219,15 @@ def test_densities_are_normalised_and_have_the_moments(phi, sigma_w2, sigma_b2, 
     assert d.cdf(d.largest + 1) == pytest.approx(1 - d.defect, abs=1e-9)
 
 
+def test_widths_that_differ_leave_directions_out():
+    net = mv.mlp(24, [8, 32, 16], "hard_tanh", 1.5, 0.1)
+    d, m = mv.jacobian_density(net), mv.jacobian_moments(net)
+    alive = slope_law(mv.activation("hard_tanh"), mv.phase("hard_tanh", 1.5, 0.1).q).probabilities[-1]
+    assert d.atoms == ((0.0, pytest.approx(1 - 8 * alive / 24)),)
+    assert abs(d.defect) < 1e-4
+    assert d.moments() == pytest.approx(m.moments, rel=1e-6)
+
+
 @pytest.mark.parametrize(
     ("phi", "slope", "name", "sigma_w2", "sigma_b2", "weights"),
     [
