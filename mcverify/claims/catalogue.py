@@ -32,11 +32,6 @@ PAPERS = (
     hanin_rolnick2018_residual,
     roberts2022,
 )
-from mcverify.claims import pennington2017, pennington2018, poole2016, schoenholz2017, xiao2018_cnn, xiao2018_isometry
-from mcverify.claims.claim import Claim
-from mcverify.errors import InputError, nearest
-
-PAPERS = (poole2016, schoenholz2017, xiao2018_cnn, xiao2018_isometry, pennington2017, pennington2018)
 
 
 def catalogue() -> list[Claim]:
