@@ -7,6 +7,8 @@ from fnmatch import fnmatchcase
 
 from mcverify.claims import (
     hanin_rolnick2018_residual,
+    pennington2017,
+    pennington2018,
     poole2016,
     roberts2022,
     schoenholz2017,
@@ -31,6 +33,8 @@ PAPERS = (
     yang2019_batchnorm,
     hanin_rolnick2018_residual,
     roberts2022,
+    pennington2017,
+    pennington2018,
 )
 
 
