@@ -139,6 +139,11 @@ def test_exact_moments_tend_to_the_limit():
     for weights in ("gaussian", "orthogonal"):
         net = square(10**7, 6, "leaky_relu(0.2)", 1.7, 0.0, weights)
         assert exact_second_moments(net) == pytest.approx(mv.jacobian_moments(net).moments[:2], rel=1e-5)
+    n = 10**7
+    uneven = mv.mlp(n, [2 * n, n // 2, 3 * n], "leaky_relu(0.2)", 1.7)
+    for activated in (False, True):
+        exact = exact_second_moments(uneven, activated=activated)
+        assert exact == pytest.approx(mv.jacobian_moments(uneven, activated=activated).moments[:2], rel=1e-5)
     linear = exact_second_moments(square(1000, 10, "linear"))
     assert linear == pytest.approx((1.0, 11.0555), rel=1e-5)
 
@@ -212,6 +217,15 @@ def test_densities_are_normalised_and_have_the_moments(phi, sigma_w2, sigma_b2, 
     assert (d.density >= 0).all()
     assert (np.diff(d.cumulative) >= 0).all()
     assert d.cdf(d.largest + 1) == pytest.approx(1 - d.defect, abs=1e-9)
+
+
+def test_widths_that_differ_leave_directions_out():
+    net = mv.mlp(24, [8, 32, 16], "hard_tanh", 1.5, 0.1)
+    d, m = mv.jacobian_density(net), mv.jacobian_moments(net)
+    alive = slope_law(mv.activation("hard_tanh"), mv.phase("hard_tanh", 1.5, 0.1).q).probabilities[-1]
+    assert d.atoms == ((0.0, pytest.approx(1 - 8 * alive / 24)),)
+    assert abs(d.defect) < 1e-4
+    assert d.moments() == pytest.approx(m.moments, rel=1e-6)
 
 
 @pytest.mark.parametrize(

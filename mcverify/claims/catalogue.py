@@ -7,6 +7,8 @@ from fnmatch import fnmatchcase
 
 from mcverify.claims import (
     hanin_rolnick2018_residual,
+    pennington2017,
+    pennington2018,
     poole2016,
     roberts2022,
     schoenholz2017,
@@ -37,6 +39,8 @@ PAPERS = (
     yang2019_batchnorm,
     hanin_rolnick2018_residual,
     roberts2022,
+    pennington2017,
+    pennington2018,
 )
 PAPERS = (poole2016, schoenholz2017, xiao2018_cnn, xiao2018_isometry, hanin_rolnick2018_dense, hanin2018)
 

@@ -12,7 +12,6 @@ from scipy.optimize import brentq
 from scipy.special import digamma, roots_gegenbauer
 from scipy.stats import binom
 
-from mcverify.activations import activation
 from mcverify.claims import mutations
 from mcverify.claims.claim import Claim, FloatArray, Inputs, Mutant, Rival
 from mcverify.claims.poole2016 import phase_of
@@ -22,12 +21,13 @@ from mcverify.kernels import memory
 from mcverify.layers import chain
 from mcverify.layers.convolution import DELTA, Convolution
 from mcverify.layers.layer import Signal
-from mcverify.network import Network, cnn
+from mcverify.network import Network, cnn, mlp
 from mcverify.random_map import explicit
 from mcverify.simulation import observables
 from mcverify.simulation.trace import Trace, trace
 from mcverify.streams import Site
 from mcverify.theory.propagation import propagate
+from mcverify.theory.spectrum import jacobian_moments
 
 SOURCE = "Xiao et al. 2018, arXiv:1806.05393"
 
@@ -194,19 +194,9 @@ def _log_ratio(t: Trace) -> FloatArray:
     return np.log((m_2 / square).mean(axis=1) / (m_1 / square).mean(axis=1) ** 2)[:, None]
 
 
-@cache
-def _spread_of_slopes() -> float:
-    """μ_2/μ_1² − 1 for μ_k = ⟨φ′^{2k}⟩ at q*."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(80)
-    slopes = activation("tanh").dphi(np.sqrt(phase_of(CRITICAL).q) * nodes) ** 2
-    mu_1, mu_2 = (float(weights @ slopes**k / weights.sum()) for k in (1, 2))
-    return mu_2 / mu_1**2 - 1
-
-
-def _predicted_log_ratio(s_1: float) -> FloatArray:
-    """For L maps with L − 1 activations between them (Pennington et al. 2017): s_1 = 0 orthogonal, −1
-    Gaussian."""
-    return np.log([1 + (DEPTH - 1) * _spread_of_slopes() - DEPTH * s_1])
+def _predicted_log_ratio(weights: str) -> FloatArray:
+    """log m_2/m_1² of L maps with L − 1 activations between them, at q*."""
+    return np.log1p([jacobian_moments(mlp(8, [8] * DEPTH, "tanh", *CRITICAL, weights)).spread])
 
 
 DELTA_SPECTRUM = Claim(
@@ -218,7 +208,7 @@ DELTA_SPECTRUM = Claim(
     networks=_critical(DELTA, DEPTH),
     widths=(16, 24, 32, 40, 48),
     inputs=_at_fixed_point(4),
-    predict=lambda net, x: _predicted_log_ratio(0.0),
+    predict=lambda net, x: _predicted_log_ratio("orthogonal"),
     measure=_log_ratio,
     test="ladder",
     margin=0.01,
@@ -240,10 +230,10 @@ GAUSSIAN_SPECTRUM = replace(
     widths=(32, 40, 48, 64, 96),
     growth=1.0,
     inputs=_at_fixed_point(4),
-    predict=lambda net, x: _predicted_log_ratio(-1.0),
+    predict=lambda net, x: _predicted_log_ratio("gaussian"),
     margin=0.2,
     margin_reason="a tenth of the distance to orthogonal kernels",
-    rival=Rival("orthogonal kernels' value", lambda net, x: _predicted_log_ratio(0.0)),
+    rival=Rival("orthogonal kernels' value", lambda net, x: _predicted_log_ratio("orthogonal")),
     mutants=(_DELTA,),
 )
 

@@ -1,9 +1,10 @@
 """The singular values of sampled Jacobians J = ∂h^L/∂x^0: moments from a few random directions, or all of them.
 
-For directions g_t of independent standard normal entries and K = JᵀJ, pushing gives a_t = J g_t, and pulling these back
-b_t = K g_t. Then E a_t·a_t = tr K and E b_t·b_t = tr K², and over pairs s ≠ t, E (a_s·a_t)(b_s·b_t) = tr K³ and
-E (b_s·b_t)² = tr K⁴, for every J exactly. Tangents come before cotangents, so that the conditional engine's weights,
-which are never drawn, serve as well as explicit ones: the cost is that of a few more columns.
+For directions g_t, independent and uniform on the sphere ‖g‖² = n_0, and K = JᵀJ, pushing gives a_t = J g_t, and
+pulling these back b_t = K g_t. As E ggᵀ = 1, for every J exactly E a_t·a_t = tr K and E b_t·b_t = tr K², and over pairs
+s ≠ t E (a_s·a_t)(b_s·b_t) = tr K³ and E (b_s·b_t)² = tr K⁴; m_1 and m_2 of an isometry are left to no chance. Tangents
+come before cotangents, so that the conditional engine's weights, which are never drawn, serve as well as explicit ones:
+the cost is that of a few more columns.
 """
 
 from __future__ import annotations
@@ -77,10 +78,12 @@ def _tape(plan: Plan, start: int, number: int, activated: bool) -> list[Record]:
 
 
 def _directions(plan: Plan, start: int, number: int, probes: int) -> NDArray[Any]:
-    """Standard normal, (replicate, direction, column, n_0)."""
+    """Uniform on each input's sphere, (replicate, direction, column, n_0)."""
     columns, n0, site = plan.x[..., 0].size, plan.x.shape[-1], Site(plan.key, 0, start, number)
     draws = plan.engine.kernels.draw(site, Role.TANGENT, "gaussian", probes * columns, n0, plan.engine.dtype)
-    return draws.reshape(-1, probes, columns, n0)
+    by_input = draws.reshape(-1, probes, len(plan.x), plan.x[0].size)
+    by_input *= np.sqrt(plan.x[0].size / np.einsum("rtai,rtai->rta", by_input, by_input))[..., None]
+    return by_input.reshape(-1, probes, columns, n0)
 
 
 def _gram(v: NDArray[Any], inputs: int) -> FloatArray:

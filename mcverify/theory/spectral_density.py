@@ -192,12 +192,11 @@ class Equations:
     def excess(self, at: Point) -> tuple[ComplexArray, ComplexArray]:
         """log λ without the terms in ζ, and its slope in log z."""
         z: ComplexArray = np.exp(at.log_z)
-        k = self.number
-        value = self.constant + np.log(1 + self.last * z) - np.log(self.last) - at.log_z
-        slope = self.last * z / (1 + self.last * z) - 1
+        value: ComplexArray = self.constant + np.log(1 + self.last * z) - np.log(self.last) - at.log_z
+        slope: ComplexArray = self.last * z / (1 + self.last * z) - 1
         for r in self.gaussian:
             value, slope = value + np.log(1 + r * z), slope + r * z / (1 + r * z)
-        for n, r in zip(k, self.above, strict=True):
+        for n, r in zip(self.number.tolist(), self.above.tolist(), strict=True):
             value = value + n * (np.log(r) + at.log_z - np.log(1 + r * z))
             slope = slope + n / (1 + r * z)
         return value, slope
