@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from mcverify.claims import (
+    hanin2018,
+    hanin_rolnick2018_dense,
     hanin_rolnick2018_residual,
     pennington2017,
     pennington2018,
@@ -18,12 +20,6 @@ from mcverify.claims import (
     xiao2018_isometry,
     yang2019_batchnorm,
     yang_schoenholz2017,
-    hanin2018,
-    hanin_rolnick2018_dense,
-    poole2016,
-    schoenholz2017,
-    xiao2018_cnn,
-    xiao2018_isometry,
 )
 from mcverify.claims.claim import Claim
 from mcverify.errors import InputError, nearest
@@ -36,13 +32,14 @@ PAPERS = (
     taki2017,
     taki2017_batchnorm,
     yang_schoenholz2017,
-    yang2019_batchnorm,
     hanin_rolnick2018_residual,
-    roberts2022,
+    yang2019_batchnorm,
+    hanin_rolnick2018_dense,
+    hanin2018,
     pennington2017,
     pennington2018,
+    roberts2022,
 )
-PAPERS = (poole2016, schoenholz2017, xiao2018_cnn, xiao2018_isometry, hanin_rolnick2018_dense, hanin2018)
 
 
 def catalogue() -> list[Claim]:
