@@ -20,7 +20,6 @@ FAR = (2.0, 0.05)  # tanh, in the chaotic phase
 
 _GAUSSIAN = Mutant("Gaussian weights", mutations.weights("gaussian"))
 _ORTHOGONAL = Mutant("orthogonal weights", mutations.weights("orthogonal"))
-_CONDITIONAL = Mutant("without weights", engine="conditional")
 _LINEAR = Mutant("linear in place of tanh", mutations.activation("linear"))
 
 
@@ -44,7 +43,6 @@ GAUSSIAN_LINEAR = Claim(
     labels=lambda net: ["m_1", "m_2"],
     rival=Rival("the Fuss–Catalan moments of infinite width", jacobian.limit(activated=False)),
     mutants=(_ORTHOGONAL, Mutant("σ_w² off by 3%", mutations.weight_gain(1.03))),
-    neighbours=(_CONDITIONAL,),
 )
 
 

@@ -18,7 +18,6 @@ DEPTH = 10
 
 _GAUSSIAN = Mutant("Gaussian weights", mutations.weights("gaussian"))
 _ORTHOGONAL = Mutant("orthogonal weights", mutations.weights("orthogonal"))
-_CONDITIONAL = Mutant("without weights", engine="conditional")
 
 
 # ---- ReLU ---------------------------------------------------------------------------------------------
@@ -42,7 +41,6 @@ RELU_GAUSSIAN = Claim(
     labels=lambda net: ["m_1", "m_2"],
     rival=Rival("the moments of infinite width", jacobian.limit(activated=True)),
     mutants=(_ORTHOGONAL, Mutant("leaky_relu(0.1)", mutations.activation("leaky_relu(0.1)"))),
-    neighbours=(_CONDITIONAL,),
 )
 
 RELU_ORTHOGONAL = replace(
@@ -74,6 +72,7 @@ RELU_ANY_VARIANCES = replace(
     labels=lambda net: ["m_2/m_1²"],
     rival=Rival("an isometry", lambda net, x: np.ones(1)),
     knob=None,  # that σ_w² does not matter is what is claimed
+    neighbours=(Mutant("no biases", mutations.no_bias),),
 )
 
 
@@ -150,8 +149,11 @@ def _law(
 
 
 LAWS = (
-    _law("fuss_catalan", "linear", (1.0, 0.0), "gaussian", 3, "a product of three Gaussian matrices",
-         ("relu", "gaussian"), 0.02),
+    replace(
+        _law("fuss_catalan", "linear", (1.0, 0.0), "gaussian", 3, "a product of three Gaussian matrices",
+             ("relu", "gaussian"), 0.02),
+        neighbours=(Mutant("uniform weights", mutations.weights("uniform")),),
+    ),
     _law("relu_law", "relu", (2.0, 0.0), "gaussian", 3, "three Gaussian ReLU layers", ("linear", "gaussian"), 0.04),
     _law("tanh_law", "tanh", FAR, "orthogonal", 4, "four orthogonal tanh layers at σ_w² = 2",
          ("hard_tanh", "orthogonal"), 0.025),
