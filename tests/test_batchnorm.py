@@ -19,7 +19,7 @@ from mcverify.errors import InputError, Unpredictable
 from mcverify.expectations import batch, batch_gaussian, sphere
 from mcverify.inputs import with_gram
 from mcverify.kernels import cpu
-from mcverify.layers.layer import Grad
+from mcverify.layers.layer import Grad, State
 from mcverify.network import describe
 from mcverify.random_map import explicit
 from mcverify.streams import Site
@@ -217,6 +217,13 @@ def test_residual_networks(branch) -> None:
     assert scores(measured, predicted, "q", "grad_norm2") < SCORE
     after = "exact" if isinstance(branch[-1], BatchNorm) else "limit"
     assert predicted.q_mark.values[3, 0, 1] == after
+
+
+def test_a_sum_with_normalised_batches_is_gaussian_to_a_linear_layer_alone() -> None:
+    """Taking it as Gaussian is heuristic, as no width makes it so; second moments alone do not need to."""
+    state = State(np.eye(8), "batch_sum", False, np.zeros((8, 8), bool))
+    assert Activation("tanh").propagate(state).heuristic
+    assert not Activation("linear").propagate(state).heuristic
 
 
 def test_equal_entries_take_the_form_on_the_sphere() -> None:
