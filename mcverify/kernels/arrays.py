@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcverify.activations import Activation
+from mcverify.threads import available
 
 Array = NDArray[Any]
 
@@ -22,6 +23,16 @@ def given(a: Array) -> Array:
 def host(a: Array) -> Array:
     """What the backend holds as a NumPy array."""
     return a
+
+
+def room() -> int | None:
+    """Bytes that a batch's tape may take; None where caches say how large a batch should be."""
+    return None
+
+
+def workers(threads: int | None) -> int:
+    """How many threads carry batches, of as many as are asked for; None is all that there are."""
+    return threads or available()
 
 
 # ---- elementwise ----------------------------------------------------------------------------------------

@@ -23,9 +23,11 @@ from mcverify.kernels.arrays import (
     masked,
     multiply,
     pool,
+    room,
     spread,
     standardise,
     standardise_slope,
+    workers,
 )
 from mcverify.kernels.conditional_cpu import gaussian_apply, gaussian_transpose, haar_apply, haar_transpose
 from mcverify.kernels.elementwise_cpu import activate, slope, slope_times
@@ -57,6 +59,7 @@ __all__ = [
     "pool",
     "random_matmul",
     "random_matmul_transpose",
+    "room",
     "shifted",
     "slope",
     "slope_times",
@@ -66,6 +69,7 @@ __all__ = [
     "standardise_slope",
     "uniforms",
     "words",
+    "workers",
 ]
 
 Array = NDArray[Any]

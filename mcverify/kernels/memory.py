@@ -27,6 +27,7 @@ class _Arena:
         self.block = 0
         self.offset = 0
         self.active = False
+        self.lap = 0
 
     def take(self, size: int) -> tuple[NDArray[np.uint8], int]:
         """(block, offset) of that many bytes."""
@@ -68,10 +69,17 @@ def reused() -> Iterator[None]:
         yield
         return
     arena.active, arena.block, arena.offset = True, 0, 0
+    arena.lap += 1
     try:
         yield
     finally:
         arena.active = False
+
+
+def lap() -> int | None:
+    """Which `reused()` of this thread it is, for backends with memory of their own; None outside."""
+    arena = _mine.arena
+    return arena.lap if arena.active else None
 
 
 @contextmanager

@@ -17,7 +17,10 @@ from mcverify.streams import Role, Site
 
 
 class Kernels(Protocol):
-    """A backend: reference (NumPy, the specification) or cpu (the compiled extension)."""
+    """A backend: reference (NumPy, the specification), cpu (the compiled extension) or cuda (an NVIDIA GPU).
+
+    Arrays are the backend's own: layers and maps reshape them, and leave everything else to primitives. NumPy functions
+    take them too, by a copy."""
 
     def draw(self, site: Site, role: Role, law: str, rows: int, cols: int, dtype: Any) -> NDArray[Any]:
         """(replicate, rows, cols) unit-variance draws of a law."""
@@ -97,6 +100,12 @@ class Kernels(Protocol):
 
     def host(self, a: NDArray[Any]) -> NDArray[Any]:
         """What the backend holds as a NumPy array."""
+
+    def room(self) -> int | None:
+        """Bytes that a batch's tape may take; None where caches say how large a batch should be."""
+
+    def workers(self, threads: int | None) -> int:
+        """How many threads carry batches, of as many as are asked for."""
 
     def gram(self, a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
         """(replicate, columns, columns): Σ_i a_i b_i in float64, whatever the activations use; a NumPy array."""

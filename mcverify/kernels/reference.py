@@ -25,12 +25,14 @@ from mcverify.kernels.arrays import (
     masked,
     multiply,
     pool,
+    room,
     slope,
     slope_times,
     spread,
     squares,
     standardise,
     standardise_slope,
+    workers,
 )
 from mcverify.kernels.conditional import gaussian_apply, gaussian_transpose, haar_apply, haar_transpose
 from mcverify.kernels.patches import Window, fold, patch_gram, patches, shifted
@@ -59,6 +61,7 @@ __all__ = [
     "pool",
     "random_matmul",
     "random_matmul_transpose",
+    "room",
     "shifted",
     "slope",
     "slope_times",
@@ -68,6 +71,7 @@ __all__ = [
     "standardise_slope",
     "uniforms",
     "words",
+    "workers",
 ]
 
 Array = NDArray[Any]
