@@ -80,7 +80,16 @@ def _seed(_: click.Context, __: click.Parameter, value: str) -> int:
 
 
 seed_option = click.option("--seed", default="0", callback=_seed, metavar="N|random", help="Seed of every draw [0].")
-backend_option = click.option("--backend", default="auto", help="auto, cpu or reference.")
+def _backend(_: click.Context, __: click.Parameter, value: str) -> str:
+    """The name; a line on stderr where auto has to do without a GPU that it was prepared for."""
+    from mcverify.kernels.backends import why_cpu
+
+    if why := why_cpu(value):
+        click.echo(why, err=True)
+    return value
+
+
+backend_option = click.option("--backend", default="auto", callback=_backend, help="auto, cpu, cuda or reference.")
 threads_option = click.option("--threads", type=click.IntRange(1), help="Threads [all cores].")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 

@@ -76,8 +76,8 @@ def extend(sample: Sample, to: Sizes, progress: Progress | None = None) -> None:
     costs = {w: width_cost(sample.claims[0], w) for w in missing}
     total, done = sum(costs[w] * n for w, n in missing.items()), 0.0
     for width, number in missing.items():
-        work, chunk = _work(sample, width)
-        for count, (values, died) in in_chunks(work, sample.sizes[width], number, chunk, sample.run.threads):
+        work, chunk, workers = _work(sample, width)
+        for count, (values, died) in in_chunks(work, sample.sizes[width], number, chunk, workers):
             for claim, tally, measured in zip(sample.claims, sample.tallies, values, strict=True):
                 counted = _add(claim, tally, width, measured, died)
                 if sample.collect is not None:
@@ -112,8 +112,11 @@ def width_cost(claim: Claim, width: int) -> float:
     return cost(net, len(claim.inputs(net)), claim.engine)
 
 
-def _work(sample: Sample, width: int) -> tuple[Callable[[int, int], tuple[list[FloatArray], NDArray[np.bool_]]], int]:
-    """(start, count) -> each claim's measurement of those replicates, and which are dead; and the chunk."""
+Measured = tuple[list[FloatArray], NDArray[np.bool_]]  # of each claim, and which replicates are dead
+
+
+def _work(sample: Sample, width: int) -> tuple[Callable[[int, int], Measured], int, int]:
+    """(start, count) -> what is measured of those replicates; the chunk; how many threads carry chunks."""
     claims, mutant = sample.claims, sample.mutant or Mutant("")
     lead = claims[0]
     net = lead.networks(width)
@@ -124,12 +127,13 @@ def _work(sample: Sample, width: int) -> tuple[Callable[[int, int], tuple[list[F
     key = stream_key(sample.run.seed, f"{lead.sample or lead.name}/{width}", sample.phase)
     plan = Plan(net, x, engine, key, lead.cotangent, sampled=sampled)
 
-    def work(start: int, count: int) -> tuple[list[FloatArray], NDArray[np.bool_]]:
+    def work(start: int, count: int) -> Measured:
         with np.errstate(all="ignore"), memory.reused():  # non-finite replicates are named by the verdict
             t = trace(plan, start, count)
             return [np.array(measure(t)).reshape(count, -1) for measure in measures], np.array(dead(t))
 
-    return work, chunk_size(net, 2 * len(x), engine.dtype.itemsize, engine.name)
+    room, workers = engine.kernels.room(), engine.kernels.workers(sample.run.threads)
+    return work, chunk_size(net, 2 * len(x), engine.dtype.itemsize, engine.name, room), workers
 
 
 # ---- evidence -----------------------------------------------------------------------------------------

@@ -108,7 +108,8 @@ def _gains_from(trace: Trace, *, tied: bool, of_output: bool = False) -> FloatAr
     plan = trace.plan
     engine = explicit.engine(plan.engine.kernels, plan.engine.dtype, tied=tied)
     below = [replace(record) for record in trace.tape[: plan.net.end]]
-    top = below[-1].y[:, None] if of_output else below[-1].gy
+    y = below[-1].y
+    top = y.reshape(len(y), 1, *y.shape[1:]) if of_output else below[-1].gy
     assert top is not None
     chain.backward(below, engine, top)
     return measures.log_gradient_gain(Trace(plan, trace.site, [*below, *trace.tape[plan.net.end :]]))

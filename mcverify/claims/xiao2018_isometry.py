@@ -23,6 +23,7 @@ from mcverify.layers.convolution import DELTA, Convolution
 from mcverify.layers.layer import Signal
 from mcverify.network import Network, cnn, mlp
 from mcverify.random_map import explicit
+from mcverify.random_map.engine import Engine
 from mcverify.simulation import observables
 from mcverify.simulation.trace import Trace, trace
 from mcverify.streams import Site
@@ -49,7 +50,8 @@ def _norm_defect(trace: Trace) -> FloatArray:
     out = []
     for layer, record in zip(trace.plan.net.layers, trace.tape, strict=True):
         assert isinstance(layer, Convolution)
-        before, after = ((v.astype(np.float64) ** 2).sum(axis=(1, 2)) for v in (record.x, record.y))
+        host = trace.plan.engine.kernels.host  # the defect is below what a sum in another order would leave
+        before, after = ((host(v).astype(np.float64) ** 2).sum(axis=(1, 2)) for v in (record.x, record.y))
         out.append(np.abs(after / (layer.sigma_w2 * before) - 1))
     return np.asarray(np.log10(np.maximum(np.stack(out, axis=1), 1e-12)))
 
@@ -189,7 +191,8 @@ def _log_ratio(t: Trace) -> FloatArray:
     assert back is not None
     forth = chain.tangent(again, plan.engine, back)
     square, m_1, m_2 = (
-        (a.astype(np.float64) ** 2).reshape(len(a), len(plan.x), -1).sum(axis=-1) for a in (v, back, forth)
+        (plan.engine.kernels.host(a).astype(np.float64) ** 2).reshape(len(a), len(plan.x), -1).sum(axis=-1)
+        for a in (v, back, forth)
     )
     return np.log((m_2 / square).mean(axis=1) / (m_1 / square).mean(axis=1) ** 2)[:, None]
 
@@ -267,23 +270,24 @@ def _pushed_through(trace: Trace, site: Site, dx: Signal) -> FloatArray:
     engine, layers, x = trace.plan.engine, [record.layer for record in trace.tape], trace.tape[0].x
     gains, lengths = [], []
     for _ in range(BLOCKS):
-        before = _log_square(dx)
+        before = _log_square(engine, dx)
         for layer in layers:
             with memory.scratch():  # or the kernels would keep what all layers took
                 h, saved = layer.forward(engine, x, site)
                 below, x, dx = x, h.copy(), layer.tangent(engine, saved, dx).copy()
             site = site.above(layer.sites)
-        after = _log_square(dx)
+        after = _log_square(engine, dx)
         q = engine.kernels.squares(below) / below.shape[-1]  # below the last tanh
         gains.append((after - before) * _SPAN / BLOCK)
         lengths.append(np.log(q / phase_of(CRITICAL).q).mean(axis=1))
-        dx = dx * np.exp(-after / 2).astype(dx.dtype)[:, None, None, None]
+        shrink = np.exp(-after / 2).astype(dx.dtype)[:, None, None, None]
+        dx = engine.kernels.multiply(dx, engine.kernels.given(shrink))
     quarters = [np.stack(v, axis=1).reshape(len(dx), WINDOWS, -1).mean(axis=-1) for v in (gains, lengths)]
     return np.concatenate(quarters, axis=1)
 
 
-def _log_square(dx: Signal) -> FloatArray:
-    return np.asarray(np.log((dx.astype(np.float64) ** 2).sum(axis=(1, 2, 3))))
+def _log_square(engine: Engine, dx: Signal) -> FloatArray:
+    return np.asarray(np.log((engine.kernels.host(dx).astype(np.float64) ** 2).sum(axis=(1, 2, 3))))
 
 
 @cache

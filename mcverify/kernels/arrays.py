@@ -91,6 +91,11 @@ def columns(a: Array, first: int) -> Array:
     return a[:, first:]
 
 
+def swapped(x: Array) -> Array:
+    """(replicate, a, b, units) → (replicate, b, a, units)."""
+    return np.ascontiguousarray(np.swapaxes(x, 1, 2))
+
+
 def pool(x: Array, positions: int) -> Array:
     """(…, input · positions, units) → (…, input, units): means over positions, in float64: a thousand positions are
     many for float32."""

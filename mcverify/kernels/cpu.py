@@ -27,6 +27,7 @@ from mcverify.kernels.arrays import (
     spread,
     standardise,
     standardise_slope,
+    swapped,
     workers,
 )
 from mcverify.kernels.conditional_cpu import gaussian_apply, gaussian_transpose, haar_apply, haar_transpose
@@ -67,6 +68,7 @@ __all__ = [
     "squares",
     "standardise",
     "standardise_slope",
+    "swapped",
     "uniforms",
     "words",
     "workers",

@@ -27,7 +27,7 @@ class _Arena:
         self.block = 0
         self.offset = 0
         self.active = False
-        self.lap = 0
+        self.taken: dict[Any, int] = {}
 
     def take(self, size: int) -> tuple[NDArray[np.uint8], int]:
         """(block, offset) of that many bytes."""
@@ -69,26 +69,27 @@ def reused() -> Iterator[None]:
         yield
         return
     arena.active, arena.block, arena.offset = True, 0, 0
-    arena.lap += 1
+    arena.taken = {}
     try:
         yield
     finally:
         arena.active = False
 
 
-def lap() -> int | None:
-    """Which `reused()` of this thread it is, for backends with memory of their own; None outside."""
+def taken() -> dict[Any, int] | None:
+    """For backends with memory of their own: how many arrays of each kind the thread has taken; None outside `reused`.
+    `scratch` sets it back."""
     arena = _mine.arena
-    return arena.lap if arena.active else None
+    return arena.taken if arena.active else None
 
 
 @contextmanager
 def scratch() -> Iterator[None]:
     """What is taken within is free again afterwards."""
     arena = _mine.arena
-    block, offset = arena.block, arena.offset
+    block, offset, taken = arena.block, arena.offset, dict(arena.taken)
     yield
-    arena.block, arena.offset = block, offset
+    arena.block, arena.offset, arena.taken = block, offset, taken
 
 
 def release() -> None:

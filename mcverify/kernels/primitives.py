@@ -85,6 +85,9 @@ class Kernels(Protocol):
     def columns(self, a: NDArray[Any], first: int) -> NDArray[Any]:
         """Columns `first` and up."""
 
+    def swapped(self, x: NDArray[Any]) -> NDArray[Any]:
+        """(replicate, a, b, units) → (replicate, b, a, units)."""
+
     def standardise(
         self, x: NDArray[Any], axis: int, eps: float, gain: float, shift: float
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]:

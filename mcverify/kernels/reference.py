@@ -32,6 +32,7 @@ from mcverify.kernels.arrays import (
     squares,
     standardise,
     standardise_slope,
+    swapped,
     workers,
 )
 from mcverify.kernels.conditional import gaussian_apply, gaussian_transpose, haar_apply, haar_transpose
@@ -69,6 +70,7 @@ __all__ = [
     "squares",
     "standardise",
     "standardise_slope",
+    "swapped",
     "uniforms",
     "words",
     "workers",

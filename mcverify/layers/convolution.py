@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from mcverify.errors import InputError, nearest
 from mcverify.expectations.matrix import SMALL
-from mcverify.kernels.patches import Window, neighbours, patches
+from mcverify.kernels.patches import Window, neighbours
+from mcverify.kernels.primitives import Kernels
 from mcverify.layers.grid import axes, checked_size
 from mcverify.layers.layer import BoolArray, Grad, Law, Layer, Signal, State
 from mcverify.random_map.engine import Engine, Map
@@ -191,15 +192,15 @@ class Convolution(Layer):
             found = np.moveaxis(out.reshape(len(found), -1), -1, axis)
         return found
 
-    def met(self, x: Signal) -> Signal:
+    def met(self, kernels: Kernels, x: Signal) -> Signal:
         """Patches, for an orthogonal kernel each tap's part times the root of its energy, since its fan-in is that of
         one tap."""
         if self.independent:
-            return patches(x, self._window)
+            return kernels.patches(x, self._window)
         if not self._is_general:
             return x
         roots = np.repeat(np.sqrt(self.energies), self.channels_in)
-        return np.asarray(patches(x, self._window) * roots.astype(x.dtype))
+        return kernels.multiply(kernels.patches(x, self._window), kernels.given(roots.astype(x.dtype)[None, None]))
 
     def mean_met(self, values: FloatArray, axes: int = 1) -> FloatArray:
         """The mean over taps of values at p + β, or at (p + β, p′ + β); zero beyond the border."""

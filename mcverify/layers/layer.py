@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from mcverify.activations import Activation as Phi
 from mcverify.errors import Unpredictable
+from mcverify.kernels.primitives import Kernels
 from mcverify.layers.grid import over_positions
 from mcverify.random_map.engine import Engine, Map
 from mcverify.streams import Site
@@ -200,7 +201,7 @@ class Layer(ABC):
         """The layer with others in place of those that it holds."""
         return self
 
-    def met(self, x: Signal) -> Signal:
+    def met(self, kernels: Kernels, x: Signal) -> Signal:
         """Columns whose Gram matrix over the map's fan_in, times σ_w², has the output's conditional mean given the
         layer's input: what the random map meets, or, for a convolution, patches."""
         return x

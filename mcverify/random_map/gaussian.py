@@ -74,7 +74,7 @@ def apply_transpose(kernels: Kernels, saved: Revealed, dy: Array) -> Array:
     columns, k = saved.x.shape[1], d.shape[1]
     g = kernels.draw(site, Role.CONDITIONAL_TRANSPOSE, "gaussian", k, m.fan_in, d.dtype)
     if m.sigma_b2 > 0:
-        below = kernels.draw(site, Role.CONDITIONAL_BIAS, "gaussian", 1, k, d.dtype)[:, 0]
+        below = kernels.draw(site, Role.CONDITIONAL_BIAS, "gaussian", 1, k, d.dtype).reshape(len(g), k)
     else:
         below = kernels.given(np.zeros((len(g), k), d.dtype))
     given = saved.x, saved.root, saved.y

@@ -73,8 +73,8 @@ def compose_transpose(
 def _mixed(kernels: Kernels, site: Site, here: Array, there: Array, role: Role) -> Array:
     """P here + (1 − P) there, as there + P (here − there)."""
     c, dtype = here.shape[-1], here.dtype
-    coins = kernels.mask(site, Role.MASK, 0.5, 2, c, dtype)  # 2 or 0
-    coins = kernels.columns(coins, 1) if role != Role.WEIGHT else coins[:, :1]
+    row = int(role != Role.WEIGHT)
+    coins = kernels.columns(kernels.mask(site, Role.MASK, 0.5, 1 + row, c, dtype), row)  # 2 or 0
     along = kernels.random_matmul_transpose(site, role, "orthogonal", c, kernels.add(here, there, -1.0))
     along = kernels.affine(kernels.multiply(along, coins), 0.5 / c)  # the law's matrix is √c U
     return kernels.add(there, kernels.random_matmul(site, role, "orthogonal", c, along), 1.0)

@@ -43,14 +43,14 @@ def q_local(trace: Trace) -> FloatArray:
     first."""
     inputs, out = len(trace.plan.x), []
     for r in trace.maps:
-        h = np.swapaxes(r.y.reshape(trace.site.count, inputs, -1, r.y.shape[-1]), 1, 2)
+        h = trace.plan.engine.kernels.swapped(r.y.reshape(trace.site.count, inputs, -1, r.y.shape[-1]))
         out.append(_each_gram(trace, h) / h.shape[-1])
     return np.stack(on_first_grid(out), axis=1)
 
 
 def _each_gram(trace: Trace, h: NDArray[Any]) -> FloatArray:
     """(replicate, position, input, units) → (replicate, position, input, input)."""
-    flat = np.ascontiguousarray(h.reshape(-1, *h.shape[2:]))
+    flat = h.reshape(-1, *h.shape[2:])
     out = trace.plan.engine.kernels.gram(flat, flat)
     return out.reshape(*h.shape[:2], *out.shape[1:])
 
@@ -69,7 +69,7 @@ def metrics(trace: Trace) -> list[FloatArray]:
     def gram(m: Map | None, layer: Layer, x: NDArray[Any]) -> FloatArray:
         if m is not None and m.window is not None:
             return kernels.patch_gram(kernels.gram(x, x), m.window)
-        met = layer.met(x)
+        met = layer.met(kernels, x)
         return kernels.gram(met, met)
 
     return _met(trace, gram)
@@ -77,8 +77,8 @@ def metrics(trace: Trace) -> list[FloatArray]:
 
 def metric_variances(trace: Trace) -> list[FloatArray]:
     """Ĝ^l_aa for every layer, (replicate, column) on the layer's own grid."""
-    squares = trace.plan.engine.kernels.squares
-    return _met(trace, lambda _, layer, x: squares(layer.met(x)))
+    kernels = trace.plan.engine.kernels
+    return _met(trace, lambda _, layer, x: kernels.squares(layer.met(kernels, x)))
 
 
 def metric_lengths(trace: Trace) -> FloatArray:
@@ -138,7 +138,7 @@ def grad_gram(trace: Trace) -> FloatArray:
     out = []
     for r in trace.maps:
         assert r.gy is not None
-        delta = r.gy[:, 0].reshape(trace.site.count, len(trace.plan.x), -1)  # all positions' units of an input
+        delta = r.gy.reshape(trace.site.count, len(trace.plan.x), -1)  # all positions' units of an input
         out.append(gram(delta, delta))
     return np.stack(out, axis=1)
 
@@ -146,15 +146,15 @@ def grad_gram(trace: Trace) -> FloatArray:
 def tangent_gram(trace: Trace) -> FloatArray:
     """(1/n_l) Σ_i dh_it dh_iu for each input, a sum over positions,
     (replicate, layer, input, direction, direction)."""
-    gram = trace.plan.engine.kernels.gram
+    kernels = trace.plan.engine.kernels
     out = []
     for r in trace.maps:
         assert r.dy is not None
         replicates, directions = r.dy.shape[:2]
         inputs, units = len(trace.plan.x), r.dy.shape[-1]
         apart = r.dy.reshape(replicates, directions, inputs, -1)
-        v = np.swapaxes(apart, 1, 2).reshape(replicates * inputs, directions, -1)
-        out.append((gram(v, v) / units).reshape(replicates, inputs, directions, directions))
+        v = kernels.swapped(apart).reshape(replicates * inputs, directions, -1)
+        out.append((kernels.gram(v, v) / units).reshape(replicates, inputs, directions, directions))
     return np.stack(out, axis=1)
 
 

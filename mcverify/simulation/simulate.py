@@ -80,7 +80,8 @@ def sample(
     An interrupt (Ctrl-C) ends it with the replicates measured so far, if there are two; the moments' count
     says how many."""
     copies = len(plan.x) * (2 + plan.tangents)
-    chunk = chunk_size(plan.net, copies, plan.engine.dtype.itemsize, plan.engine.name)
+    kernels = plan.engine.kernels
+    chunk = chunk_size(plan.net, copies, plan.engine.dtype.itemsize, plan.engine.name, kernels.room())
 
     def work(first: int, number: int) -> dict[str, FloatArray]:
         # Overflow and NaN are counted and named in the result; a warning on a worker thread helps nobody.
@@ -92,7 +93,7 @@ def sample(
     kept: dict[str, list[FloatArray]] = {name: [] for name in measures}
     done = 0
     try:
-        for number, values in in_chunks(work, start, samples, chunk, threads):
+        for number, values in in_chunks(work, start, samples, chunk, kernels.workers(threads)):
             with np.errstate(all="ignore"):
                 for name, value in values.items():
                     moments[name].add(value)

@@ -47,7 +47,8 @@ def _blurred(net: Network, x: FloatArray) -> FloatArray:
 def _measured_profile(trace: Trace) -> FloatArray:
     delta = trace.maps[1].gy
     assert delta is not None
-    return _gradient_profile(trace.plan.engine.kernels.gram(delta[:, 0], delta[:, 0]))
+    only = delta.reshape(len(delta), *delta.shape[2:])
+    return _gradient_profile(trace.plan.engine.kernels.gram(only, only))
 
 
 def _evenly(net: Network, x: FloatArray) -> FloatArray:

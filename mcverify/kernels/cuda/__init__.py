@@ -9,7 +9,18 @@ from mcverify.kernels.cuda.conditional import gaussian_apply, gaussian_transpose
 from mcverify.kernels.cuda.device import given, host, missing, name, release, room, workers
 from mcverify.kernels.cuda.draws import mask, uniforms, words
 from mcverify.kernels.cuda.elementwise import activate, add, affine, multiply, slope, slope_times
-from mcverify.kernels.cuda.layout import columns, fold, join, patches, pool, shifted, spread, standardise, standardise_slope
+from mcverify.kernels.cuda.layout import (
+    columns,
+    fold,
+    join,
+    patches,
+    pool,
+    shifted,
+    spread,
+    standardise,
+    standardise_slope,
+    swapped,
+)
 from mcverify.kernels.cuda.linear import gram, squares
 from mcverify.kernels.cuda.matmul import draw, random_matmul, random_matmul_transpose
 from mcverify.kernels.patches_cpu import patch_gram
@@ -47,6 +58,7 @@ __all__ = [
     "squares",
     "standardise",
     "standardise_slope",
+    "swapped",
     "uniforms",
     "words",
     "workers",

@@ -37,7 +37,7 @@ _NARROW_WEAK, _WIDE_WEAK = 1e-5, 1e-3  # as in kernels/conditional_cpu.py
 
 
 @device
-def _cholesky(g, r, at, n, least):  # type: ignore[no-untyped-def]
+def _cholesky(g, r, at, n, least):
     """r upper triangular with rᵀ r = g, both (n, n) from `at`; least[0] becomes the smallest part of a column outside
     those before it, squared and relative, 0 where the Gram matrix cannot tell."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
@@ -67,7 +67,7 @@ def _cholesky(g, r, at, n, least):  # type: ignore[no-untyped-def]
 
 
 @device
-def _solve(r, r0, n, b, b0, k, transposed):  # type: ignore[no-untyped-def]
+def _solve(r, r0, n, b, b0, k, transposed):
     """b (n, k) ← r⁻¹ b, or r⁻ᵀ b: a thread to a column; a zero pivot gives a zero row."""
     cuda.syncthreads()
     for col in range(cuda.threadIdx.x, k, cuda.blockDim.x):
@@ -83,7 +83,7 @@ def _solve(r, r0, n, b, b0, k, transposed):  # type: ignore[no-untyped-def]
 
 
 @device
-def _hidden(a, a0, g, g0, n, units, found):  # type: ignore[no-untyped-def]
+def _hidden(a, a0, g, g0, n, units, found):
     """found[0] ← 1 where a column is so short that its square underflowed to the 0 in the Gram matrix."""
     cuda.syncthreads()
     if cuda.threadIdx.x == 0:
@@ -98,7 +98,7 @@ def _hidden(a, a0, g, g0, n, units, found):  # type: ignore[no-untyped-def]
 
 
 @device
-def _whole_sum(value, partial):  # type: ignore[no-untyped-def]
+def _whole_sum(value, partial):
     """The sum over the block of each thread's value."""
     partial[cuda.threadIdx.x] = value
     gathered(partial, cuda.threadIdx.x, cuda.blockDim.x)
@@ -108,7 +108,7 @@ def _whole_sum(value, partial):  # type: ignore[no-untyped-def]
 
 
 @device
-def _largest(value, partial):  # type: ignore[no-untyped-def]
+def _largest(value, partial):
     thread, step = cuda.threadIdx.x, cuda.blockDim.x // 2
     partial[thread] = value
     cuda.syncthreads()
@@ -123,7 +123,7 @@ def _largest(value, partial):  # type: ignore[no-untyped-def]
 
 
 @device
-def _norm(v, v0, units, partial):  # type: ignore[no-untyped-def]
+def _norm(v, v0, units, partial):
     total = 0.0
     for u in range(cuda.threadIdx.x, units, cuda.blockDim.x):
         total += v[v0 + u] * v[v0 + u]
@@ -131,7 +131,7 @@ def _norm(v, v0, units, partial):  # type: ignore[no-untyped-def]
 
 
 @device
-def _gram_schmidt(v, v0, known, k, units, r, r0, partial):  # type: ignore[no-untyped-def]
+def _gram_schmidt(v, v0, known, k, units, r, r0, partial):
     """Rows `known` and up of v (known + k, units) become orthonormal to all before them, or zero, each cleaned twice;
     r (known + k, k) takes the coefficients: kernels.conditional.orthonormal."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
@@ -171,7 +171,7 @@ def _gram_schmidt(v, v0, known, k, units, r, r0, partial):  # type: ignore[no-un
 
 
 @device
-def _frame(a, a0, gain, offset, columns, units, q, q0):  # type: ignore[no-untyped-def]
+def _frame(a, a0, gain, offset, columns, units, q, q0):
     """q ← the columns (gain · a, offset), (columns, units + 1)."""
     for p in range(cuda.threadIdx.x, columns * (units + 1), cuda.blockDim.x):
         c, u = divided(p, units + 1)
@@ -180,7 +180,7 @@ def _frame(a, a0, gain, offset, columns, units, q, q0):  # type: ignore[no-untyp
 
 
 @device
-def _root(a, a0, gain, offset, n, units, below, count, g, r, at, q, q0, least, found, partial):  # type: ignore[no-untyped-def]
+def _root(a, a0, gain, offset, n, units, below, count, g, r, at, q, q0, least, found, partial):
     """The root r (n, n) of the columns (gain · a, offset), from `at`; whether it is weak, and q then their frame."""
     dots(a, a0, a, a0, 0, n * n, n, units, count, g, at, partial)
     cuda.syncthreads()
@@ -199,7 +199,7 @@ def _root(a, a0, gain, offset, n, units, below, count, g, r, at, q, q0, least, f
 
 
 @device
-def _mix(x, x0, rows, p, p0, g, g0, n, s, s0, units):  # type: ignore[no-untyped-def]
+def _mix(x, x0, rows, p, p0, g, g0, n, s, s0, units):
     """In place, g[k] ← Σ_c p[c, k] x[c] + Σ_{j ≤ k} s[j, k] g[j], s upper triangular; a thread to a unit."""
     cuda.syncthreads()
     for u in range(cuda.threadIdx.x, units, cuda.blockDim.x):
@@ -213,7 +213,7 @@ def _mix(x, x0, rows, p, p0, g, g0, n, s, s0, units):  # type: ignore[no-untyped
 
 
 @device
-def _mix_frames(q, q0, rows, pitch, p, p0, out, o0, n, units):  # type: ignore[no-untyped-def]
+def _mix_frames(q, q0, rows, pitch, p, p0, out, o0, n, units):
     """out[k] ← Σ_c p[c, k] q[c], rows of q `pitch` apart."""
     cuda.syncthreads()
     for u in range(cuda.threadIdx.x, units, cuda.blockDim.x):
@@ -225,7 +225,7 @@ def _mix_frames(q, q0, rows, pitch, p, p0, out, o0, n, units):  # type: ignore[n
 
 
 @device
-def _negative_product(c, m, n, at, s, s0, columns, k):  # type: ignore[no-untyped-def]
+def _negative_product(c, m, n, at, s, s0, columns, k):
     """c ← m − n s, all (columns, k), s (k, k) upper triangular."""
     cuda.syncthreads()
     for p in range(cuda.threadIdx.x, columns * k, cuda.blockDim.x):
@@ -245,7 +245,7 @@ def _gaussian(real: Any) -> Kernel:
     below = _NARROW_WEAK if real is np.float32 else _WIDE_WEAK
 
     @kernel("RRDDDDBnnnnndn", real)
-    def gaussian(x, z, offset, g, r, q, weak, roots, x_step, columns, n_in, n_out, gain, count):  # type: ignore[no-untyped-def]
+    def gaussian(x, z, offset, g, r, q, weak, roots, x_step, columns, n_in, n_out, gain, count):
         """x (roots, columns, n_in), z (replicate, columns, n_out) in place; g and r (replicate, columns, columns),
         q (replicate, columns, n_in + 1), weak (replicate)."""
         partial = cuda.shared.array(THREADS, np.float64)
@@ -271,7 +271,7 @@ def _gaussian_transposed(real: Any) -> Kernel:
     def transposed(
         x, r, weak, y, z, d, g, below, offset, flat, cogram, s, m, n, c, own, q, p, x_step, r_step, columns, k, n_in,
         n_out, gain, of_in, of_out,
-    ):  # type: ignore[no-untyped-def]  # fmt: skip
+    ):  # fmt: skip
         """Scratch: cogram, s (replicate, k, k); m, n, c (replicate, columns, k); own (replicate, columns, columns);
         q (replicate, columns, n_in + 1), p (replicate, k, n_out + 1)."""
         partial = cuda.shared.array(THREADS, np.float64)
@@ -325,7 +325,7 @@ def _gaussian_transposed(real: Any) -> Kernel:
 
 
 @device
-def _where_new(z, z0, r, r0, n, units, v, v0):  # type: ignore[no-untyped-def]
+def _where_new(z, z0, r, r0, n, units, v, v0):
     """v ← the draws of columns that added a dimension; the others reveal nothing, and take up no room."""
     cuda.syncthreads()
     for p in range(cuda.threadIdx.x, n * units, cuda.blockDim.x):
@@ -335,7 +335,7 @@ def _where_new(z, z0, r, r0, n, units, v, v0):  # type: ignore[no-untyped-def]
 
 
 @device
-def _loaded(a, a0, size, v, v0):  # type: ignore[no-untyped-def]
+def _loaded(a, a0, size, v, v0):
     cuda.syncthreads()
     for p in range(cuda.threadIdx.x, size, cuda.blockDim.x):
         v[v0 + p] = _f8(a[a0 + p])
@@ -345,7 +345,7 @@ def _loaded(a, a0, size, v, v0):  # type: ignore[no-untyped-def]
 @lru_cache(maxsize=2)
 def _haar(real: Any) -> Kernel:
     @kernel("RRDDDDnnn", real)
-    def haar(x, z, q, v, r, t, x_step, columns, units):  # type: ignore[no-untyped-def]
+    def haar(x, z, q, v, r, t, x_step, columns, units):
         """z (replicate, columns, units) in place; q, v of its shape, r, t (replicate, columns, columns)."""
         partial = cuda.shared.array(THREADS, np.float64)
         i = cuda.blockIdx.x
@@ -362,7 +362,7 @@ def _haar(real: Any) -> Kernel:
 @lru_cache(maxsize=2)
 def _haar_transposed(real: Any) -> Kernel:
     @kernel("RRRRDDDDDnnnn", real)
-    def haar_transposed(x, z, d, g, q, v, r, s, t, x_step, columns, k, units):  # type: ignore[no-untyped-def]
+    def haar_transposed(x, z, d, g, q, v, r, s, t, x_step, columns, k, units):
         """g (replicate, k, units) in place; q, v (replicate, columns + k, units), r (replicate, columns, columns),
         s, t (replicate, columns + k, max(columns, k))."""
         partial = cuda.shared.array(THREADS, np.float64)
@@ -392,7 +392,7 @@ def gaussian_apply(x: Device, z: Device, gain: float, offset: NDArray[np.float64
     g, q = scratch(r.shape, (count, columns, n_in + 1))
     step = columns * n_in if len(x) == count else 0
     arguments = len(x), step, columns, n_in, n_out, float(gain), lanes(n_in)
-    _gaussian(x.dtype.type).launch(
+    _gaussian(x.real).launch(
         count, THREADS, x.data, z.data, constant(offset), g, r.data, q, weak.data, *arguments
     )
     return z, Root(r, weak)  # type: ignore[arg-type]
@@ -407,10 +407,10 @@ def gaussian_transpose(
     square, mixed = [(count, k, k)] * 2, [(count, columns, k)] * 3
     frames = [(count, columns, columns), (count, columns, n_in + 1), (count, k, n_out + 1)]
     steps = (columns * n_in, columns * columns) if len(x) == count else (0, 0)
-    _gaussian_transposed(x.dtype.type).launch(
+    _gaussian_transposed(x.real).launch(
         count, THREADS, x.data, root.r.data, root.weak.data, y.data, (y if z is None else z).data, d.data, g.data,
-        below.data, constant(offset), constant(np.zeros(k)), *scratch(*square, *mixed, *frames), *steps, columns, k, n_in, n_out,
-        float(gain), lanes(n_in), lanes(n_out),
+        below.data, constant(offset), constant(np.zeros(k)), *scratch(*square, *mixed, *frames), *steps, columns, k,
+        n_in, n_out, float(gain), lanes(n_in), lanes(n_out),
     )  # fmt: skip
     return g
 
@@ -420,7 +420,7 @@ def haar_apply(x: Device, z: Device) -> Device:
     count, columns, units = z.shape
     kept = scratch(z.shape, z.shape, (count, columns, columns), (count, columns, columns))
     step = columns * units if len(x) == count else 0
-    _haar(x.dtype.type).launch(count, THREADS, x.data, z.data, *kept, step, columns, units)
+    _haar(x.real).launch(count, THREADS, x.data, z.data, *kept, step, columns, units)
     return z
 
 
@@ -430,7 +430,7 @@ def haar_transpose(x: Device, z: Device, d: Device, g: Device) -> Device:
     both, wide = columns + k, max(columns, k)
     frames, small = [(count, both, units)] * 2, [(count, columns, columns), (count, both, wide), (count, both, wide)]
     step = columns * units if len(x) == count else 0
-    _haar_transposed(x.dtype.type).launch(
+    _haar_transposed(x.real).launch(
         count, THREADS, x.data, z.data, d.data, g.data, *scratch(*frames, *small), step, columns, k, units
     )
     return g

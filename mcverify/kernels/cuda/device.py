@@ -14,7 +14,8 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
-from numba import config, cuda, types
+from numba import config, types
+from numba import cuda as cuda
 from numpy.typing import NDArray
 
 from mcverify.kernels import memory
@@ -41,6 +42,11 @@ class Device:
         return len(self.shape)
 
     @property
+    def real(self) -> Any:
+        """The type of its numbers, as kernels are made for it."""
+        return self.dtype.type
+
+    @property
     def size(self) -> int:
         return math.prod(self.shape)
 
@@ -57,6 +63,20 @@ class Device:
             raise ValueError(f"cannot reshape {self.shape} into {wanted}")
         return Device(self.data, wanted, self.dtype)
 
+    def __getitem__(self, replicates: slice) -> Device:
+        """Some replicates, in place."""
+        start, stop, step = replicates.indices(len(self))
+        if step != 1:
+            raise IndexError("replicates one after another")
+        of_one = math.prod(self.shape[1:])
+        return Device(self.data[start * of_one : stop * of_one], (stop - start, *self.shape[1:]), self.dtype)
+
+    def copy(self) -> Device:
+        """A copy in memory of its own."""
+        data = _allocated(self.size, self.dtype)
+        data.copy_to_device(self.data if self.data.size == self.size else self.data[: self.size])
+        return Device(data, self.shape, self.dtype)
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         there = host(self)
         return there if dtype is None else there.astype(dtype, copy=False)
@@ -66,14 +86,12 @@ class Device:
 
 
 class _Pool(threading.local):
-    """A thread's arrays by length and type, those of them taken in this lap (kernels/memory.py), and its GPU."""
+    """A thread's arrays by length and type, which kernels/memory.py counts as they are taken, and its GPU."""
 
     turn = itertools.count()
 
     def __init__(self) -> None:
-        self.lap = 0
         self.arrays: dict[tuple[int, np.dtype[Any]], list[Any]] = {}
-        self.taken: dict[tuple[int, np.dtype[Any]], int] = {}
         self.scratch: list[Any] = []  # float64; one launch's after another's
         self.gpu: int | None = None
 
@@ -87,16 +105,14 @@ class _Pool(threading.local):
 
     def take(self, size: int, dtype: np.dtype[Any]) -> Any:
         self.placed()
-        lap = memory.lap()
-        if lap is None:
+        taken = memory.taken()
+        if taken is None:
             return _allocated(size, dtype)
-        if lap != self.lap:
-            self.lap, self.taken = lap, {}
         key = (size, dtype)
-        there, at = self.arrays.setdefault(key, []), self.taken.get(key, 0)
+        there, at = self.arrays.setdefault(key, []), taken.get(key, 0)
         if at == len(there):
             there.append(_allocated(size, dtype))
-        self.taken[key] = at + 1
+        taken[key] = at + 1
         return there[at]
 
     @property
@@ -111,7 +127,7 @@ _pool = _Pool()
 
 def release() -> None:
     """Give the thread's arrays back."""
-    _pool.arrays, _pool.taken, _pool.scratch = {}, {}, []
+    _pool.arrays, _pool.scratch = {}, []
 
 
 def _allocated(size: int, dtype: np.dtype[Any]) -> Any:
@@ -218,7 +234,8 @@ class Kernel:
                 assert isinstance(a, kind), (self.function.__name__, letter, type(a))
             else:
                 wanted = self.real if letter == "R" else np.dtype(_ARRAYS[letter].name.replace("boolean", "bool"))
-                assert a.dtype == wanted and len(a.shape) == 1, (self.function.__name__, letter, a.dtype)
+                assert a.dtype == wanted, (self.function.__name__, letter, a.dtype)
+                assert len(a.shape) == 1, (self.function.__name__, a.shape)
 
 
 def kernel(letters: str, real: Any = np.float64) -> Callable[[Callable[..., None]], Kernel]:
@@ -230,7 +247,7 @@ device = cuda.jit(device=True)
 
 
 @device
-def divided(i, n):  # type: ignore[no-untyped-def]
+def divided(i, n):
     """(i // n, i % n) of what fits 32 bits: a division of 64 is a subroutine."""
     q = np.int64(np.uint32(i) // np.uint32(n))
     return q, i - q * n

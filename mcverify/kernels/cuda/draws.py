@@ -26,7 +26,7 @@ LAWS = ("gaussian", "uniform", "truncated_normal", "rademacher")
 
 
 @device
-def philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
+def philox(c0, c1, c2, c3, k0, k1):
     """The four words of a counter."""
     for _ in range(10):
         p0, p1 = _M0 * _u64(c0), _M1 * _u64(c2)
@@ -38,7 +38,7 @@ def philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
 
 
 @device
-def block(index, replicate, layer, role, k0, k1):  # type: ignore[no-untyped-def]
+def block(index, replicate, layer, role, k0, k1):
     """The words of a block of an address; index and replicate int64, the others uint32."""
     c1 = _u32((index >> 32) | (replicate >> 32) << 24) | _u32(role << _u32(16))
     return philox(_u32(index & 0xFFFFFFFF), _u32(c1), layer, _u32(replicate & 0xFFFFFFFF), k0, k1)
@@ -48,27 +48,27 @@ def block(index, replicate, layer, role, k0, k1):  # type: ignore[no-untyped-def
 
 
 @device
-def _wide(low, high):  # type: ignore[no-untyped-def]
+def _wide(low, high):
     return _u64(low) | (_u64(high) << _32)
 
 
 @device
-def _unit_32(w):  # type: ignore[no-untyped-def]
+def _unit_32(w):
     return _f(w) * _f(2.0**-32) + _f(2.0**-33)
 
 
 @device
-def _unit_64(w):  # type: ignore[no-untyped-def]
+def _unit_64(w):
     return (_d(w >> _u64(11)) + _d(0.5)) * _d(2.0**-53)
 
 
 @device
-def _signed_32(w):  # type: ignore[no-untyped-def]
+def _signed_32(w):
     return _f(np.int64(w) - np.int64(2147483648)) * _f(2.0**-31) + _f(2.0**-32)
 
 
 @device
-def _signed_64(w):  # type: ignore[no-untyped-def]
+def _signed_64(w):
     return (_d(w >> _u64(11)) - _d(2.0**52) + _d(0.5)) * _d(2.0**-52)
 
 
@@ -80,7 +80,7 @@ _QUARTER_TURN = _f(math.pi / 2)
 
 
 @device
-def _box_muller_32(w, v):  # type: ignore[no-untyped-def]
+def _box_muller_32(w, v):
     """Two normals; w the radius, v the angle."""
     r = _f(math.sqrt(_f(-2.0) * _f(math.log(_unit_32(w)))))
     turned = _u32((_u64(v) + _u64(1 << 29)) & _LOW)
@@ -97,7 +97,7 @@ def _box_muller_32(w, v):  # type: ignore[no-untyped-def]
 
 
 @device
-def _box_muller_64(w, v):  # type: ignore[no-untyped-def]
+def _box_muller_64(w, v):
     r = math.sqrt(_d(-2.0) * math.log(_unit_64(w)))
     turned = (v >> _u64(10)) + _u64(1 << 51)
     left = _d(turned & _u64((1 << 52) - 1)) - _d(2.0**51) + _d(0.5)
@@ -115,9 +115,9 @@ _HALF_ROOT_PI = _d(math.sqrt(math.pi) / 2)
 
 
 @device
-def _truncated(v):  # type: ignore[no-untyped-def]
-    """√2 erf⁻¹(v erf √2) over its standard deviation: Giles' polynomial of the center (GPU Computing Gems 2, 2012, ch. 10),
-    good to 1e-3 and better here, and three steps of Newton's method on erf."""
+def _truncated(v):
+    """√2 erf⁻¹(v erf √2) over its standard deviation: Giles' polynomial of the centre (GPU Computing Gems 2, 2012,
+    ch. 10) without its last terms, and three steps of Newton's method on erf."""
     x = _d(v) * _ERF_ROOT_2
     w = -math.log((_d(1.0) - x) * (_d(1.0) + x)) - _d(2.5)
     p = _d(-3.5233877e-06)
@@ -139,64 +139,64 @@ def numbers(what: str, wide: bool) -> Any:
     if wide:
 
         @device
-        def gaussian(a, b, c, d):  # type: ignore[no-untyped-def]
+        def gaussian(a, b, c, d):
             return _box_muller_64(_wide(a, b), _wide(c, d))
 
         @device
-        def uniform(a, b, c, d):  # type: ignore[no-untyped-def]
+        def uniform(a, b, c, d):
             return _signed_64(_wide(a, b)) * _d(math.sqrt(3.0)), _signed_64(_wide(c, d)) * _d(math.sqrt(3.0))
 
         @device
-        def truncated_normal(a, b, c, d):  # type: ignore[no-untyped-def]
+        def truncated_normal(a, b, c, d):
             return _truncated(_signed_64(_wide(a, b))), _truncated(_signed_64(_wide(c, d)))
 
         @device
-        def rademacher(a, b, c, d):  # type: ignore[no-untyped-def]
+        def rademacher(a, b, c, d):
             return _d(1.0) if b >> _u32(31) else _d(-1.0), _d(1.0) if d >> _u32(31) else _d(-1.0)
 
         @device
-        def unit(a, b, c, d):  # type: ignore[no-untyped-def]
+        def unit(a, b, c, d):
             return _unit_64(_wide(a, b)), _unit_64(_wide(c, d))
 
         @device
-        def words(a, b, c, d):  # type: ignore[no-untyped-def]
+        def words(a, b, c, d):
             return _wide(a, b), _wide(c, d)
 
     else:
 
         @device
-        def gaussian(a, b, c, d):  # type: ignore[no-untyped-def]
+        def gaussian(a, b, c, d):
             first, second = _box_muller_32(a, b)
             third, fourth = _box_muller_32(c, d)
             return first, second, third, fourth
 
         @device
-        def uniform(a, b, c, d):  # type: ignore[no-untyped-def]
+        def uniform(a, b, c, d):
             return (
                 _signed_32(a) * _ROOT_3, _signed_32(b) * _ROOT_3, _signed_32(c) * _ROOT_3, _signed_32(d) * _ROOT_3
             )  # fmt: skip
 
         @device
-        def truncated_normal(a, b, c, d):  # type: ignore[no-untyped-def]
+        def truncated_normal(a, b, c, d):
             return (
                 _f(_truncated(_signed_32(a))), _f(_truncated(_signed_32(b))), _f(_truncated(_signed_32(c))),
                 _f(_truncated(_signed_32(d))),
             )  # fmt: skip
 
         @device
-        def _coin(w):  # type: ignore[no-untyped-def]
+        def _coin(w):
             return _f(1.0) if w >> _u32(31) else _f(-1.0)
 
         @device
-        def rademacher(a, b, c, d):  # type: ignore[no-untyped-def]
+        def rademacher(a, b, c, d):
             return _coin(a), _coin(b), _coin(c), _coin(d)
 
         @device
-        def unit(a, b, c, d):  # type: ignore[no-untyped-def]
+        def unit(a, b, c, d):
             return _unit_32(a), _unit_32(b), _unit_32(c), _unit_32(d)
 
         @device
-        def words(a, b, c, d):  # type: ignore[no-untyped-def]
+        def words(a, b, c, d):
             return a, b, c, d
 
     return {
@@ -220,7 +220,7 @@ def _fill(what: str, wide: bool) -> Kernel:
     scale = np.float64 if wide else np.float32
 
     @kernel(("L" if wide else "U") + "nnnnnwwwwd" if what == WORDS else "Rnnnnnwwwwd", real)
-    def fill(out, count, rows, cols, tiles, start, layer, role, k0, k1, keep):  # type: ignore[no-untyped-def]
+    def fill(out, count, rows, cols, tiles, start, layer, role, k0, k1, keep):
         of_row, width = tiles * 16, 16 * each
         for i in range(cuda.grid(1), count * rows * of_row, cuda.gridsize(1)):
             row, lane = divided(i, of_row)

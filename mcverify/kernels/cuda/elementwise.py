@@ -23,74 +23,74 @@ def _table(real: Any) -> dict[str, tuple[Any, Any]]:
     root_half, density, erf_slope = real(math.sqrt(0.5)), real(1 / math.sqrt(2 * math.pi)), real(2 / math.sqrt(math.pi))
 
     @device
-    def tanh(x):  # type: ignore[no-untyped-def]
+    def tanh(x):
         return real(math.tanh(x))
 
     @device
-    def tanh_slope(x):  # type: ignore[no-untyped-def]
+    def tanh_slope(x):
         t = real(math.tanh(x))
         return one - t * t
 
     @device
-    def erf(x):  # type: ignore[no-untyped-def]
+    def erf(x):
         return real(math.erf(x))
 
     @device
-    def gauss(x):  # type: ignore[no-untyped-def]
+    def gauss(x):
         return erf_slope * real(math.exp(-x * x))
 
     @device
-    def sigmoid(x):  # type: ignore[no-untyped-def]
+    def sigmoid(x):
         e = real(math.exp(-abs(x)))
         return (e if x < zero else one) / (one + e)
 
     @device
-    def sigmoid_slope(x):  # type: ignore[no-untyped-def]
+    def sigmoid_slope(x):
         e = real(math.exp(-abs(x)))
         return e / ((one + e) * (one + e))
 
     @device
-    def softplus(x):  # type: ignore[no-untyped-def]
+    def softplus(x):
         return (zero if x < zero else x) + real(math.log1p(real(math.exp(-abs(x)))))
 
     @device
-    def silu(x):  # type: ignore[no-untyped-def]
+    def silu(x):
         return x * sigmoid(x)
 
     @device
-    def silu_slope(x):  # type: ignore[no-untyped-def]
+    def silu_slope(x):
         return sigmoid(x) * (one + x * sigmoid(-x))
 
     @device
-    def gelu(x):  # type: ignore[no-untyped-def]
+    def gelu(x):
         return x * (half * real(math.erfc(-x * root_half)))
 
     @device
-    def gelu_slope(x):  # type: ignore[no-untyped-def]
+    def gelu_slope(x):
         return half * real(math.erfc(-x * root_half)) + x * (density * real(math.exp(-half * x * x)))
 
     @device
-    def sine(x):  # type: ignore[no-untyped-def]
+    def sine(x):
         return real(math.sin(x))
 
     @device
-    def cosine(x):  # type: ignore[no-untyped-def]
+    def cosine(x):
         return real(math.cos(x))
 
     @device
-    def sign(x):  # type: ignore[no-untyped-def]
+    def sign(x):
         return one if x > zero else (-one if x < zero else x)
 
     @device
-    def flat(x):  # type: ignore[no-untyped-def]
+    def flat(x):
         return zero
 
     @device
-    def hard_tanh(x):  # type: ignore[no-untyped-def]
+    def hard_tanh(x):
         return one if x > one else (-one if x < -one else x)
 
     @device
-    def hard_tanh_slope(x):  # type: ignore[no-untyped-def]
+    def hard_tanh_slope(x):
         return one if abs(x) < one else zero
 
     assert two == 2
@@ -105,11 +105,11 @@ def _homogeneous(real: Any, negative: float, positive: float) -> tuple[Any, Any]
     below, above, zero = real(negative), real(positive), real(0.0)
 
     @device
-    def phi(x):  # type: ignore[no-untyped-def]
+    def phi(x):
         return x * (above if x > zero else below)
 
     @device
-    def dphi(x):  # type: ignore[no-untyped-def]
+    def dphi(x):
         return above if x > zero else below
 
     return phi, dphi
@@ -120,11 +120,11 @@ def _exponential(real: Any, low: float, gain: float) -> tuple[Any, Any]:
     below, above, zero = real(low), real(gain), real(0.0)
 
     @device
-    def phi(x):  # type: ignore[no-untyped-def]
+    def phi(x):
         return above * x if x > zero else below * real(math.expm1(x))
 
     @device
-    def dphi(x):  # type: ignore[no-untyped-def]
+    def dphi(x):
         return above if x > zero else below * real(math.exp(x))
 
     return phi, dphi
@@ -159,7 +159,7 @@ def _applied(name: str, derivative: bool, real: Any) -> Kernel:
     f = found[derivative]
 
     @kernel("RRn", real)
-    def applied(h, out, n):  # type: ignore[no-untyped-def]
+    def applied(h, out, n):
         for i in range(cuda.grid(1), n, cuda.gridsize(1)):
             out[i] = f(h[i])
 
@@ -173,7 +173,7 @@ def _pulled(name: str, real: Any) -> Kernel:
     dphi = found[1]
 
     @kernel("RRRnnn", real)
-    def pulled(h, d, out, n, directions, inner):  # type: ignore[no-untyped-def]
+    def pulled(h, d, out, n, directions, inner):
         """d, out (replicate, direction, inner), h (replicate, inner)."""
         for i in range(cuda.grid(1), n, cuda.gridsize(1)):
             row, at = divided(i, inner)
@@ -186,7 +186,7 @@ def _pulled(name: str, real: Any) -> Kernel:
 @lru_cache(maxsize=2)
 def _sum(real: Any) -> Kernel:
     @kernel("RRdRn", real)
-    def add(a, b, scale, out, n):  # type: ignore[no-untyped-def]
+    def add(a, b, scale, out, n):
         s = real(scale)
         for i in range(cuda.grid(1), n, cuda.gridsize(1)):
             out[i] = a[i] + s * b[i]
@@ -197,7 +197,7 @@ def _sum(real: Any) -> Kernel:
 @lru_cache(maxsize=4)
 def _affine(real: Any, biased: bool) -> Kernel:
     @kernel("RdRdnnn", real)
-    def affine(y, gain, b, scale, n, columns, units):  # type: ignore[no-untyped-def]
+    def affine(y, gain, b, scale, n, columns, units):
         """y (replicate, columns, units), b (replicate, units)."""
         g, s = real(gain), real(scale)
         for i in range(cuda.grid(1), n, cuda.gridsize(1)):
@@ -214,7 +214,7 @@ def _affine(real: Any, biased: bool) -> Kernel:
 @lru_cache(maxsize=2)
 def _product(real: Any) -> Kernel:
     @kernel("RRRnnnnnnnnnnnn", real)
-    def multiply(a, b, out, n, n1, n2, n3, a0, a1, a2, a3, b0, b1, b2, b3):  # type: ignore[no-untyped-def]
+    def multiply(a, b, out, n, n1, n2, n3, a0, a1, a2, a3, b0, b1, b2, b3):
         """out (n0, n1, n2, n3), n entries; a and b by their steps along each axis, 0 where they are repeated."""
         for i in range(cuda.grid(1), n, cuda.gridsize(1)):
             rest, i3 = divided(i, n3)
@@ -235,28 +235,28 @@ def _on_host(f: Callable[..., Any], *arrays: Device) -> Device:
 
 def activate(phi: Activation, h: Device) -> Device:
     """φ(h)."""
-    if _known(phi, h.dtype.type) is None:
+    if _known(phi, h.real) is None:
         return _on_host(phi.phi, h)
     out = empty(h.shape, h.dtype)
-    _applied(phi.name, False, h.dtype.type).over(h.size, h.data, out.data, h.size)
+    _applied(phi.name, False, h.real).over(h.size, h.data, out.data, h.size)
     return out
 
 
 def slope(phi: Activation, h: Device) -> Device:
     """φ′(h)."""
-    if _known(phi, h.dtype.type) is None:
+    if _known(phi, h.real) is None:
         return _on_host(phi.dphi, h)
     out = empty(h.shape, h.dtype)
-    _applied(phi.name, True, h.dtype.type).over(h.size, h.data, out.data, h.size)
+    _applied(phi.name, True, h.real).over(h.size, h.data, out.data, h.size)
     return out
 
 
 def slope_times(phi: Activation, h: Device, d: Device) -> Device:
     """φ′(h) d, one h for every direction of d (replicate, direction, …); h may stand for all replicates."""
-    if _known(phi, h.dtype.type) is None or len(h) != len(d):
+    if _known(phi, h.real) is None or len(h) != len(d):
         return multiply(d, slope(phi, h).reshape(len(h), 1, *h.shape[1:]))
     out, inner = empty(d.shape, d.dtype), h.size // max(len(h), 1)
-    _pulled(phi.name, h.dtype.type).over(d.size, h.data, d.data, out.data, d.size, d.shape[1], inner)
+    _pulled(phi.name, h.real).over(d.size, h.data, d.data, out.data, d.size, d.shape[1], inner)
     return out
 
 
@@ -265,7 +265,7 @@ def add(a: Device, b: Device, scale: float) -> Device:
     if a.shape != b.shape:
         a = multiply(a, given(np.ones((len(b), *[1] * (b.ndim - 1)), b.dtype)))
     out = empty(a.shape, a.dtype)
-    _sum(a.dtype.type).over(a.size, a.data, b.data, float(scale), out.data, a.size)
+    _sum(a.real).over(a.size, a.data, b.data, float(scale), out.data, a.size)
     return out
 
 
@@ -273,7 +273,7 @@ def affine(y: Device, gain: float, b: Device | None = None, scale: float = 0.0) 
     """y ← gain · y + scale · b, in place; y (replicate, columns, units), b (replicate, 1, units)."""
     columns, units = y.shape[-2:]
     arguments = y.data, float(gain), (y if b is None else b).data, float(scale), y.size, columns, units
-    _affine(y.dtype.type, b is not None).over(y.size, *arguments)
+    _affine(y.real, b is not None).over(y.size, *arguments)
     return y
 
 
@@ -283,7 +283,7 @@ def multiply(a: Device, b: Device) -> Device:
     out = empty(shape, a.dtype)
     full = (1,) * (4 - len(shape)) + shape
     steps = [s for v in (a, b) for s in _steps(v.shape)]
-    _product(a.dtype.type).over(out.size, a.data, b.data, out.data, out.size, *full[1:], *steps)
+    _product(a.real).over(out.size, a.data, b.data, out.data, out.size, *full[1:], *steps)
     return out
 
 

@@ -21,7 +21,7 @@ _f8 = np.float64
 @lru_cache(maxsize=2)
 def _gather(real: Any) -> Kernel:
     @kernel("RIRnnnn", real)
-    def gather(x, seen, out, n, positions, taps, units):  # type: ignore[no-untyped-def]
+    def gather(x, seen, out, n, positions, taps, units):
         """x (grid, position, units) → out (grid, position, tap, units)."""
         for i in range(cuda.grid(1), n, cuda.gridsize(1)):
             at, unit = divided(i, units)
@@ -36,7 +36,7 @@ def _gather(real: Any) -> Kernel:
 @lru_cache(maxsize=2)
 def _fold(real: Any) -> Kernel:
     @kernel("RIRnnnn", real)
-    def fold(d, seers, out, n, positions, taps, units):  # type: ignore[no-untyped-def]
+    def fold(d, seers, out, n, positions, taps, units):
         """d (grid, position, tap, units) → out (grid, position, units): sums over the positions that see one."""
         for i in range(cuda.grid(1), n, cuda.gridsize(1)):
             cell, unit = divided(i, units)
@@ -54,7 +54,7 @@ def _fold(real: Any) -> Kernel:
 @lru_cache(maxsize=2)
 def _copy(real: Any) -> Kernel:
     @kernel("RRnnnnnnn", real)
-    def copy(x, out, n, length, x_step, x_first, out_step, out_first, x_repeats):  # type: ignore[no-untyped-def]
+    def copy(x, out, n, length, x_step, x_first, out_step, out_first, x_repeats):
         """`length` numbers of every replicate, from and to their places in it."""
         for i in range(cuda.grid(1), n, cuda.gridsize(1)):
             r, at = divided(i, length)
@@ -65,9 +65,23 @@ def _copy(real: Any) -> Kernel:
 
 
 @lru_cache(maxsize=2)
+def _swap(real: Any) -> Kernel:
+    @kernel("RRnnnn", real)
+    def swap(x, out, n, first, second, units):
+        """x (replicate, first, second, units) → out (replicate, second, first, units)."""
+        for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+            cell, unit = divided(i, units)
+            rest, a = divided(cell, first)
+            r, b = divided(rest, second)
+            out[i] = x[((r * first + a) * second + b) * units + unit]
+
+    return swap
+
+
+@lru_cache(maxsize=2)
 def _pool(real: Any) -> Kernel:
     @kernel("RRnnn", real)
-    def pool(x, out, n, positions, units):  # type: ignore[no-untyped-def]
+    def pool(x, out, n, positions, units):
         for i in range(cuda.grid(1), n, cuda.gridsize(1)):
             g, unit = divided(i, units)
             total = 0.0
@@ -81,7 +95,7 @@ def _pool(real: Any) -> Kernel:
 @lru_cache(maxsize=2)
 def _spread(real: Any) -> Kernel:
     @kernel("RRnnn", real)
-    def spread(d, out, n, positions, units):  # type: ignore[no-untyped-def]
+    def spread(d, out, n, positions, units):
         for i in range(cuda.grid(1), n, cuda.gridsize(1)):
             cell, unit = divided(i, units)
             g, _ = divided(cell, positions)
@@ -93,7 +107,7 @@ def _spread(real: Any) -> Kernel:
 @lru_cache(maxsize=2)
 def _standardise(real: Any) -> Kernel:
     @kernel("RRRDnnnnddd", real)
-    def standardise(x, y, unit, inverse, lines, length, step, apart, eps, gain, shift):  # type: ignore[no-untyped-def]
+    def standardise(x, y, unit, inverse, lines, length, step, apart, eps, gain, shift):
         """A line of `length` numbers, `step` apart; lines side by side where step > 1, in groups `apart`."""
         for i in range(cuda.grid(1), lines, cuda.gridsize(1)):
             g, at = divided(i, step)
@@ -117,7 +131,7 @@ def _standardise(real: Any) -> Kernel:
 @lru_cache(maxsize=2)
 def _standardise_slope(real: Any) -> Kernel:
     @kernel("RDRRnnnnnnd", real)
-    def slope(unit, inverse, d, out, lines, length, step, apart, directions, groups, gain):  # type: ignore[no-untyped-def]
+    def slope(unit, inverse, d, out, lines, length, step, apart, directions, groups, gain):
         """Lines of d as above, `groups` to a replicate and direction; those of unit are one for every direction."""
         for i in range(cuda.grid(1), lines, cuda.gridsize(1)):
             g, at = divided(i, step)
@@ -157,7 +171,7 @@ def _gathered(x: Device, seen: NDArray[np.int32]) -> Device:
     positions, taps = seen.shape
     units = x.shape[-1]
     out = empty((*x.shape[:-1], taps * units), x.dtype)
-    _gather(x.dtype.type).over(out.size, x.data, constant(seen), out.data, out.size, positions, taps, units)
+    _gather(x.real).over(out.size, x.data, constant(seen), out.data, out.size, positions, taps, units)
     return out
 
 
@@ -176,21 +190,21 @@ def fold(d: Device, window: Window) -> Device:
     """(…, column, tap · units) → (…, column, units), as kernels.patches.fold."""
     seers, units = _seers(window), d.shape[-1] // window.taps
     out = empty((*d.shape[:-1], units), d.dtype)
-    _fold(d.dtype.type).over(out.size, d.data, constant(seers), out.data, out.size, *seers.shape, units)
+    _fold(d.real).over(out.size, d.data, constant(seers), out.data, out.size, *seers.shape, units)
     return out
 
 
 def pool(x: Device, positions: int) -> Device:
     """(…, input · positions, units) → (…, input, units): means over positions, in float64."""
     out = empty((*x.shape[:-2], x.shape[-2] // positions, x.shape[-1]), x.dtype)
-    _pool(x.dtype.type).over(out.size, x.data, out.data, out.size, positions, x.shape[-1])
+    _pool(x.real).over(out.size, x.data, out.data, out.size, positions, x.shape[-1])
     return out
 
 
 def spread(d: Device, positions: int) -> Device:
     """The adjoint of `pool`: d/positions at every position."""
     out = empty((*d.shape[:-2], d.shape[-2] * positions, d.shape[-1]), d.dtype)
-    _spread(d.dtype.type).over(out.size, d.data, out.data, out.size, positions, d.shape[-1])
+    _spread(d.real).over(out.size, d.data, out.data, out.size, positions, d.shape[-1])
     return out
 
 
@@ -205,7 +219,7 @@ def join(a: Device, b: Device) -> Device:
     for v in (a, b):
         length = v.shape[1] * units
         arguments = len(b) * length, length, length, 0, whole, at, int(len(v) < len(b))
-        _copy(b.dtype.type).over(len(b) * length, v.data, out.data, *arguments)
+        _copy(b.real).over(len(b) * length, v.data, out.data, *arguments)
         at += length
     return out
 
@@ -217,7 +231,16 @@ def columns(a: Device, first: int) -> Device:
     out = empty((len(a), a.shape[1] - first, *a.shape[2:]), a.dtype)
     units = math.prod(a.shape[2:])
     length = out.shape[1] * units
-    _copy(a.dtype.type).over(out.size, a.data, out.data, out.size, length, a.shape[1] * units, first * units, length, 0, 0)
+    arguments = out.size, length, a.shape[1] * units, first * units, length, 0, 0
+    _copy(a.real).over(out.size, a.data, out.data, *arguments)
+    return out
+
+
+def swapped(x: Device) -> Device:
+    """(replicate, a, b, units) → (replicate, b, a, units)."""
+    count, first, second, units = x.shape
+    out = empty((count, second, first, units), x.dtype)
+    _swap(x.real).over(out.size, x.data, out.data, out.size, first, second, units)
     return out
 
 
@@ -238,7 +261,7 @@ def standardise(x: Device, axis: int, eps: float, gain: float, shift: float) -> 
     kept = (*x.shape[:-2], 1, x.shape[-1]) if axis == -2 else (*x.shape[:-1], 1)
     inverse = empty(kept, np.float64)
     arguments = lines, length, step, apart, float(eps), float(gain), float(shift)
-    _standardise(x.dtype.type).over(lines, x.data, y.data, unit.data, inverse.data, *arguments)
+    _standardise(x.real).over(lines, x.data, y.data, unit.data, inverse.data, *arguments)
     return y, unit, inverse
 
 
@@ -249,11 +272,11 @@ def standardise_slope(unit: Device, inverse: Device, d: Device, axis: int, gain:
     # one ŷ for all replicates is one for all their directions
     shared = d.shape[1] if len(unit) == len(d) else len(d) * d.shape[1]
     arguments = lines, length, step, apart, shared, groups, float(gain)
-    _standardise_slope(d.dtype.type).over(lines, unit.data, inverse.data, d.data, out.data, *arguments)
+    _standardise_slope(d.real).over(lines, unit.data, inverse.data, d.data, out.data, *arguments)
     return out
 
 
 def every() -> list[Kernel]:
     """All kernels here."""
-    made = (_gather, _fold, _copy, _pool, _spread, _standardise, _standardise_slope)
+    made = (_gather, _fold, _copy, _swap, _pool, _spread, _standardise, _standardise_slope)
     return [one(real) for one in made for real in (np.float32, np.float64)]

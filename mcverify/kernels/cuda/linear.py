@@ -24,7 +24,7 @@ def lanes(units: int) -> int:
 
 
 @device
-def gathered(partial, lane, count):  # type: ignore[no-untyped-def]
+def gathered(partial, lane, count):
     """partial[thread] of the first of every `count` threads takes the sum of theirs; for the whole block."""
     thread, step = cuda.threadIdx.x, count // 2
     cuda.syncthreads()
@@ -36,8 +36,8 @@ def gathered(partial, lane, count):  # type: ignore[no-untyped-def]
 
 
 @device
-def dots(a, a0, b, b0, first, last, cols, units, count, out, o0, partial):  # type: ignore[no-untyped-def]
-    """out[o0 + p] = Σ_u a[i, u] b[j, u] for pairs p = i · cols + j from first up to last; a and b begin at a0 and b0."""
+def dots(a, a0, b, b0, first, last, cols, units, count, out, o0, partial):
+    """out[o0 + p] = Σ_u a[i, u] b[j, u] for p = i · cols + j from first up to last; a and b begin at a0 and b0."""
     thread = cuda.threadIdx.x
     group, lane = thread // count, thread % count
     groups = cuda.blockDim.x // count
@@ -59,7 +59,7 @@ def dots(a, a0, b, b0, first, last, cols, units, count, out, o0, partial):  # ty
 @lru_cache(maxsize=4)
 def _grams(real: Any) -> Kernel:
     @kernel("RRDnnnnnnnn", real)
-    def grams(a, b, out, a_step, b_step, rows, cols, units, count, chunks, per):  # type: ignore[no-untyped-def]
+    def grams(a, b, out, a_step, b_step, rows, cols, units, count, chunks, per):
         partial = cuda.shared.array(THREADS, np.float64)
         r, chunk = divided(cuda.blockIdx.x, chunks)
         first, last = chunk * per, min((chunk + 1) * per, rows * cols)
@@ -71,7 +71,7 @@ def _grams(real: Any) -> Kernel:
 @lru_cache(maxsize=4)
 def _squares(real: Any) -> Kernel:
     @kernel("RDnnn", real)
-    def squared(a, out, rows, units, count):  # type: ignore[no-untyped-def]
+    def squared(a, out, rows, units, count):
         partial = cuda.shared.array(THREADS, np.float64)
         thread = cuda.threadIdx.x
         lane, row, total = thread % count, cuda.blockIdx.x * (cuda.blockDim.x // count) + thread // count, 0.0
@@ -93,7 +93,7 @@ def gram(a: Device, b: Device) -> NDArray[np.float64]:
     (out,) = scratch(shape)
     steps = [0 if len(v) < count else v.shape[1] * units for v in (a, b)]
     arguments = a.data, b.data, out, *steps, rows, cols, units, lanes(units), chunks, _PAIRS
-    _grams(a.dtype.type).launch(count * chunks, THREADS, *arguments)
+    _grams(a.real).launch(count * chunks, THREADS, *arguments)
     return host(Device(out, shape, np.dtype(np.float64)))
 
 
@@ -101,7 +101,7 @@ def squares(a: Device) -> NDArray[np.float64]:
     """(replicate, columns): Σ_i a_i² in float64, on the host."""
     rows, units = a.shape[0] * a.shape[1], a.shape[2]
     (out,), share = scratch(a.shape[:2]), lanes(a.shape[2])
-    _squares(a.dtype.type).launch(-(-rows * share // THREADS), THREADS, a.data, out, rows, units, share)
+    _squares(a.real).launch(-(-rows * share // THREADS), THREADS, a.data, out, rows, units, share)
     return host(Device(out, a.shape[:2], np.dtype(np.float64)))
 
 

@@ -62,7 +62,7 @@ def _few(law: str, wide: bool, columns: int) -> Kernel:
     together = in_block * columns
 
     @kernel("RRnnnnnnwwww", real)
-    def few(x, y, x_step, n_out, n_in, tiles, start, blocks, layer, role, k0, k1):  # type: ignore[no-untyped-def]
+    def few(x, y, x_step, n_out, n_in, tiles, start, blocks, layer, role, k0, k1):
         """x (replicate, columns, n_in) → y (replicate, columns, n_out); `blocks` of threads to a replicate."""
         total = cuda.local.array(sums, real)
         partial = cuda.shared.array(held, real)
@@ -105,7 +105,7 @@ def _few_transposed(law: str, wide: bool, columns: int) -> Kernel:
     sums = (each, columns)
 
     @kernel("RRnnnnnnwwww", real)
-    def few_transposed(d, z, d_step, n, n_out, n_in, tiles, start, layer, role, k0, k1):  # type: ignore[no-untyped-def]
+    def few_transposed(d, z, d_step, n, n_out, n_in, tiles, start, layer, role, k0, k1):
         """d (replicate, columns, n_out) → z (replicate, columns, n_in): a thread goes down the rows of four entries."""
         total = cuda.local.array(sums, real)
         for i in range(cuda.grid(1), n, cuda.gridsize(1)):
@@ -140,7 +140,9 @@ def _many(law: str, wide: bool) -> Kernel:
     weights, inputs, sums = (width, _ROWS + 1), (width, _COLUMNS + 1), (_EACH, _EACH)
 
     @kernel("RIRnnnnnnnnnnwwww", real)
-    def many(x, seen, y, x_step, columns, n_out, n_in, tiles, positions, taps, start, down, across, layer, role, k0, k1):  # type: ignore[no-untyped-def]
+    def many(
+        x, seen, y, x_step, columns, n_out, n_in, tiles, positions, taps, start, down, across, layer, role, k0, k1
+    ):  # fmt: skip
         """x (replicate, column, units) by its patches, n_in = taps · units, → y (replicate, column, n_out)."""
         w = cuda.shared.array(weights, real)
         v = cuda.shared.array(inputs, real)  # the simulator knows a shared array by its line
@@ -200,7 +202,7 @@ def _many_transposed(law: str, wide: bool) -> Kernel:
     weights, inputs, sums = (_ROWS, width + 1), (_ROWS, _COLUMNS + 1), (entries, _EACH)
 
     @kernel("RRnnnnnnnnwwww", real)
-    def many_transposed(d, z, d_step, columns, n_out, n_in, tiles, start, down, across, layer, role, k0, k1):  # type: ignore[no-untyped-def]
+    def many_transposed(d, z, d_step, columns, n_out, n_in, tiles, start, down, across, layer, role, k0, k1):
         """d (replicate, column, n_out) → z (replicate, column, n_in), a tile of draws wide."""
         w = cuda.shared.array(weights, real)
         v = cuda.shared.array(inputs, real)  # the simulator knows a shared array by its line
@@ -259,7 +261,7 @@ def _reflected(wide: bool) -> Kernel:
     width = 16 * each
 
     @kernel("RRDDnnnnnnnnnwwww", real)
-    def reflected(x, y, held, vectors, x_step, columns, n_from, n_to, m, k, tiles, start, blocks, layer, role, k0, k1):  # type: ignore[no-untyped-def]
+    def reflected(x, y, held, vectors, x_step, columns, n_from, n_to, m, k, tiles, start, blocks, layer, role, k0, k1):
         """held (replicate, column, m), vectors (block, m). n_from < n_to takes S and its reflections from the last
         to the first; n_to ≤ n_from its transpose, which goes the other way; squares are told apart by k < 0."""
         partial = cuda.shared.array(THREADS, np.float64)
