@@ -10,7 +10,7 @@ SEED   ?= 0
 # The extension's sources and the package's metadata decide whether the environment is current.
 SOURCES := setup.py pyproject.toml $(wildcard src_ext/*)
 
-.PHONY: verify test lint slow calibrate mutants bench wheel clean
+.PHONY: verify test lint slow calibrate mutants bench bench-cuda wheel clean
 
 verify: $(VENV)/.installed
 	$(BIN)/mcverify verify --seed $(SEED)
@@ -42,6 +42,10 @@ BENCH_PYTHON ?= $(BIN)/python
 bench: $(if $(filter $(BIN)/python,$(BENCH_PYTHON)),$(VENV)/.tested)
 	$(BENCH_PYTHON) -m bench
 
+# On a machine with an NVIDIA GPU; says so where there is none. bench/README.md: from source without a network.
+bench-cuda: $(if $(filter $(BIN)/python,$(BENCH_PYTHON)),$(VENV)/.tested)
+	$(BENCH_PYTHON) -m bench.cuda
+
 wheel: $(VENV)/.tested
 	rm -rf dist
 	$(BIN)/python -m build --wheel --outdir dist .
@@ -55,8 +59,8 @@ $(VENV)/.installed: $(VENV)/bin/python $(SOURCES)
 	touch $@
 
 $(VENV)/.tested: $(VENV)/bin/python $(SOURCES)
-	@echo 'Setting up $(VENV) for the tests: dependencies and the compiled extension, about a minute.'
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@echo 'Setting up $(VENV) for the tests: dependencies, the compiler for GPUs and the extension, two minutes.'
+	$(BIN)/python -m pip install --quiet --editable '.[test,cuda]'
 	touch $@ $(VENV)/.installed
 
 clean:

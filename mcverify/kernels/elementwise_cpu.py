@@ -240,7 +240,8 @@ def slope_times(phi: Activation, h: Array, d: Array) -> Array:
     """φ′(h) d. h (replicate, …), d (replicate, direction, …)."""
     packed = h.dtype == d.dtype == np.float32 and h.flags.c_contiguous and d.flags.c_contiguous
     known = _known(phi, _PULL)
-    if not packed or d.shape[1] != 1 or (known is None and phi.slopes is None):
+    alone = d.shape[1] == 1 and len(h) == len(d)  # an h for each row of d
+    if not packed or not alone or (known is None and phi.slopes is None):
         out = memory.empty(np.broadcast_shapes(d.shape, (len(h), 1, *h.shape[1:])), d.dtype)
         return np.multiply(d, slope(phi, h)[:, None], out=out)
     out = memory.empty(d.shape, d.dtype)

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from mcverify.kernels import memory
 
-SIMULATED = bool(config.ENABLE_CUDASIM)
-THREADS = 4 if SIMULATED else 128  # of a block
+SIMULATED = bool(getattr(config, "ENABLE_CUDASIM", 0))
+THREADS = 2 if SIMULATED else 128  # of a block
 _BLOCKS = 2 if SIMULATED else 1 << 14  # of a launch whose threads go on until all is done
 
 OLDEST_DRIVER = (12, 0)  # the CUDA version that a driver must know

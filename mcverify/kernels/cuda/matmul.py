@@ -36,13 +36,13 @@ from mcverify.weights import weight_law
 
 # A tile's sides. 16.6 kB of shared memory each for weights and columns: several blocks to a multiprocessor of an H200,
 # whose 64 × 64 × 64 products outweigh the making of 64 × 64 normals.
-_ROWS, _COLUMNS = (8, 8) if SIMULATED else (64, 64)
+_ROWS, _COLUMNS = (8, 4) if SIMULATED else (64, 64)
 _EACH = 4  # rows and columns of a tile's product that a thread sums
 _SIDE = _ROWS // _EACH
 _TILED = _SIDE * (_COLUMNS // _EACH)  # threads
 
 FEW = 2 if SIMULATED else 8  # columns up to which weights stay in registers
-_SHARE = 4 if SIMULATED else 32  # threads that share a row
+_SHARE = 2 if SIMULATED else 32  # threads that share a row
 
 
 # ---- few columns --------------------------------------------------------------------------------------------
