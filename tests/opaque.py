@@ -31,9 +31,10 @@ class Opaque:
     def reshape(self, *shape: Any) -> Opaque:
         return Opaque(np.ascontiguousarray(self._held).reshape(*shape))
 
-    def __getitem__(self, replicates: Any) -> Opaque:
-        assert isinstance(replicates, slice), "only replicates can be cut out"
-        return Opaque(self._held[replicates])
+    def __getitem__(self, at: Any) -> Opaque:
+        single = at == (slice(None), 0) and self.shape[1] == 1
+        assert single or isinstance(at, slice), "only replicates, and a single direction, can be cut out"
+        return Opaque(self._held[at])
 
     def copy(self) -> Opaque:
         return Opaque(self._held.copy())

@@ -63,9 +63,13 @@ class Device:
             raise ValueError(f"cannot reshape {self.shape} into {wanted}")
         return Device(self.data, wanted, self.dtype)
 
-    def __getitem__(self, replicates: slice) -> Device:
-        """Some replicates, in place."""
-        start, stop, step = replicates.indices(len(self))
+    def __getitem__(self, at: Any) -> Device:
+        """Some replicates, [i:j]; [:, 0] where there is a single direction. In place."""
+        if at == (slice(None), 0) and self.shape[1] == 1:
+            return self.reshape(self.shape[0], *self.shape[2:])
+        if not isinstance(at, slice):
+            raise IndexError(f"{at}: on a GPU only replicates, and a single direction, can be cut out")
+        start, stop, step = at.indices(len(self))
         if step != 1:
             raise IndexError("replicates one after another")
         of_one = math.prod(self.shape[1:])
