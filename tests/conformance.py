@@ -61,8 +61,6 @@ FACTORS: dict[str, dict[str, Sequence[Any]]] = {
     "conditional_haar": {"columns": ("one", "two", "alike"), "lead": LEAD},
 }  # fmt: skip
 
-SLOW = ("haar", "orthogonal", "gaussian", "conditional_haar")  # blocks of threads that wait for one another
-
 Case = tuple[str, dict[str, Any]]
 
 
@@ -75,21 +73,19 @@ def cases() -> Iterator[Case]:
 
 
 def pairwise() -> Iterator[Case]:
-    """Combinations such that every two levels of a primitive's factors meet in one, chosen greedily; of `SLOW` ones
-    such that every level is there."""
+    """Combinations such that every two levels of a primitive's factors meet in one, chosen greedily."""
     for name in FACTORS:
-        together = 1 if name in SLOW else 2
         left = [chosen for n, chosen in cases() if n == name]
-        missing = {met for chosen in left for met in _met(chosen, together)}
+        missing = {met for chosen in left for met in _met(chosen)}
         while missing:
-            best = max(left, key=lambda chosen: len(missing & _met(chosen, together)))
-            missing -= _met(best, together)
+            best = max(left, key=lambda chosen: len(missing & _met(chosen)))
+            missing -= _met(best)
             yield name, best
 
 
-def _met(chosen: dict[str, Any], together: int) -> set[Any]:
+def _met(chosen: dict[str, Any]) -> set[Any]:
     named = [(k, str(v)) for k, v in chosen.items()]
-    return set(itertools.combinations(named, min(together, len(named))))
+    return set(itertools.combinations(named, min(2, len(named))))
 
 
 def label(case: Case) -> str:

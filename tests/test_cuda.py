@@ -51,9 +51,8 @@ def test_the_cpu_conforms_to_the_reference_in_all_combinations() -> None:
 def test_every_two_levels_meet_in_the_pairwise_cases() -> None:
     chosen = list(conformance.pairwise())
     for name in conformance.FACTORS:
-        together = 1 if name in conformance.SLOW else 2
         everything, there = (
-            {met for n, case in which if n == name for met in conformance._met(case, together)}
+            {met for n, case in which if n == name for met in conformance._met(case)}
             for which in (conformance.cases(), chosen)
         )
         assert everything == there
