@@ -93,7 +93,7 @@ def _hidden(a, a0, g, g0, n, units, found):
         if g[g0 + c * n + c] == 0:
             for u in range(cuda.threadIdx.x, units, cuda.blockDim.x):
                 if a[a0 + c * units + u] != 0:
-                    found[0] = 1
+                    cuda.atomic.max(found, 0, 1)
     cuda.syncthreads()
 
 

@@ -24,6 +24,9 @@ SIMULATED = bool(getattr(config, "ENABLE_CUDASIM", 0))
 THREADS = 2 if SIMULATED else 128  # of a block
 _BLOCKS = 2 if SIMULATED else 1 << 14  # of a launch whose threads go on until all is done
 
+# Small networks and last batches are few threads, rightly.
+config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # type: ignore[attr-defined]
+
 OLDEST_DRIVER = (12, 0)  # the CUDA version that a driver must know
 _OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY
 _SHARE = 0.3  # of the free memory, for a batch's tape: beside it are draws, scratch and what backward passes need
@@ -113,11 +116,12 @@ class _Pool(threading.local):
         if taken is None:
             return _allocated(size, dtype)
         key = (size, dtype)
-        there, at = self.arrays.setdefault(key, []), taken.get(key, 0)
-        if at == len(there):
-            there.append(_allocated(size, dtype))
+        at = taken.get(key, 0)
+        if at == len(self.arrays.get(key, ())):
+            new = _allocated(size, dtype)  # may forget others
+            self.arrays.setdefault(key, []).append(new)
         taken[key] = at + 1
-        return there[at]
+        return self.arrays[key][at]
 
     @property
     def held(self) -> int:
@@ -136,13 +140,21 @@ def release() -> None:
 
 def _allocated(size: int, dtype: np.dtype[Any]) -> Any:
     """Raises MemoryError where there is no room: the batch is then tried again by halves."""
-    try:
-        return cuda.device_array(max(size, 1), dtype)
-    except Exception as error:  # numba's own class is another one in the simulator
-        if getattr(error, "code", None) != _OUT_OF_MEMORY:
-            raise
-        release()
-        raise MemoryError(f"no room for {size * dtype.itemsize} bytes on the GPU") from error
+    for make_room in (_forget_others, release):
+        try:
+            return cuda.device_array(max(size, 1), dtype)
+        except Exception as error:  # numba's own class is another one in the simulator
+            if getattr(error, "code", None) != _OUT_OF_MEMORY:
+                raise
+        make_room()
+    raise MemoryError(f"no room for {size * dtype.itemsize} bytes on the GPU")
+
+
+def _forget_others() -> None:
+    """Give back what this batch has not taken: other networks' arrays."""
+    taken = memory.taken() or {}
+    _pool.arrays = {key: held[: taken[key]] for key, held in _pool.arrays.items() if taken.get(key)}
+    _pool.scratch = []
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> Device:
