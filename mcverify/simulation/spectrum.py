@@ -45,7 +45,7 @@ def moments(plan: Plan, start: int, number: int, probes: int, *, activated: bool
     tape, g = _tape(plan, start, number, activated), _directions(plan, start, number, probes)
     a = chain.tangent(tape, plan.engine, g)
     b = chain.backward(tape, plan.engine, a)
-    once, twice = (_gram(v, len(plan.x)) for v in (a, b))
+    once, twice = (_gram(plan.engine.kernels.host(v), len(plan.x)) for v in (a, b))
     same, pairs = np.eye(probes, dtype=bool), ~np.eye(probes, dtype=bool)
     k = [once[..., same], twice[..., same], (once * twice)[..., pairs], (twice**2)[..., pairs]]
     return np.stack([v.mean(axis=-1) for v in k], axis=-1) / plan.x[0].size
@@ -65,7 +65,8 @@ def jacobians(plan: Plan, start: int, number: int, *, activated: bool = False) -
     met = columns // blocks  # columns that one Jacobian takes in
     basis = np.eye(met * n0, dtype=plan.engine.dtype).reshape(-1, 1, met, n0)
     dx = np.broadcast_to(basis, (len(basis), blocks, met, n0)).reshape(1, -1, columns, n0)
-    dy = chain.tangent(tape, plan.engine, np.repeat(dx, number, axis=0))
+    kernels = plan.engine.kernels
+    dy = kernels.host(chain.tangent(tape, plan.engine, kernels.given(np.repeat(dx, number, axis=0))))
     return np.swapaxes(dy.astype(np.float64).reshape(number, len(basis), blocks, -1), 1, 2)
 
 
@@ -74,16 +75,18 @@ def _tape(plan: Plan, start: int, number: int, activated: bool) -> list[Record]:
     layers = (plan.sampled or plan.net).layers
     columns = plan.x.reshape(-1, plan.x.shape[-1]).astype(plan.engine.dtype)
     layers = layers if activated else layers[: plan.net.end]
-    return chain.forward(layers, plan.engine, columns[None], Site(plan.key, 0, start, number))
+    x = plan.engine.kernels.given(columns[None])
+    return chain.forward(layers, plan.engine, x, Site(plan.key, 0, start, number))
 
 
 def _directions(plan: Plan, start: int, number: int, probes: int) -> NDArray[Any]:
     """Uniform on each input's sphere, (replicate, direction, column, n_0)."""
     columns, n0, site = plan.x[..., 0].size, plan.x.shape[-1], Site(plan.key, 0, start, number)
-    draws = plan.engine.kernels.draw(site, Role.TANGENT, "gaussian", probes * columns, n0, plan.engine.dtype)
-    by_input = draws.reshape(-1, probes, len(plan.x), plan.x[0].size)
+    kernels = plan.engine.kernels
+    draws = kernels.draw(site, Role.TANGENT, "gaussian", probes * columns, n0, plan.engine.dtype)
+    by_input = kernels.host(draws).reshape(-1, probes, len(plan.x), plan.x[0].size)
     by_input *= np.sqrt(plan.x[0].size / np.einsum("rtai,rtai->rta", by_input, by_input))[..., None]
-    return by_input.reshape(-1, probes, columns, n0)
+    return kernels.given(by_input.reshape(-1, probes, columns, n0))
 
 
 def _gram(v: NDArray[Any], inputs: int) -> FloatArray:
@@ -113,14 +116,15 @@ def simulate_jacobian_moments(
     Raises InputError before any work starts; batch norm, which makes one Jacobian of all inputs, is not treated."""
     count("probes", probes, least=2)
     x, plan, attrs = _plan(net, x, samples, rng, engine, backend, dtype, threads, probes)
-    chunk = chunk_size(net, len(x) * (2 + 2 * probes), plan.engine.dtype.itemsize, plan.engine.name)
+    engine_name, kernels = plan.engine.name, plan.engine.kernels
+    chunk = chunk_size(net, len(x) * (2 + 2 * probes), plan.engine.dtype.itemsize, engine_name, kernels.room())
 
     def work(first: int, number: int) -> FloatArray:
         with np.errstate(all="ignore"), memory.reused():
             return moments(plan, first, number, probes, activated=activated)
 
     total, done = Moments(), 0
-    for number, values in in_chunks(work, 0, samples, chunk, threads):
+    for number, values in in_chunks(work, 0, samples, chunk, kernels.workers(threads)):
         total.add(values)
         done += number
         if progress is not None:
@@ -142,13 +146,14 @@ def simulate_singular_values(
     position having a Jacobian of its own. Raises InputError before any work starts."""
     x, plan, attrs = _plan(net, x, samples, rng, engine, backend, dtype, threads, 0)
     directions = x.shape[-1] * (x[0].size // x.shape[-1] if _positions_meet(net) else 1)
-    chunk = chunk_size(net, len(x) * (2 + directions), plan.engine.dtype.itemsize, plan.engine.name)
+    engine_name, kernels = plan.engine.name, plan.engine.kernels
+    chunk = chunk_size(net, len(x) * (2 + directions), plan.engine.dtype.itemsize, engine_name, kernels.room())
 
     def work(first: int, number: int) -> FloatArray:
         with np.errstate(all="ignore"), memory.reused():
             return singular_values(plan, first, number, activated=activated)
 
-    values = np.concatenate([v for _, v in in_chunks(work, 0, samples, chunk, threads)])
+    values = np.concatenate([v for _, v in in_chunks(work, 0, samples, chunk, kernels.workers(threads))])
     dims: tuple[str, ...] = ("replicate", "input", "value")
     if values.shape[1] > len(x):
         dims = ("replicate", "input", "position", "value")
