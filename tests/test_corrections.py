@@ -129,6 +129,26 @@ def test_lengths_spread_as_finite_width_says():
     np.testing.assert_allclose(f.length.variance, length_variance(net, p).value, rtol=1e-9)
 
 
+def test_masks_that_inputs_share():
+    # Linear φ at layer 2, exact: E m⁴/ρ⁴ = ρ⁻³ at Ĝ_ab too, whose mean is σ_w² G_ab/ρ; then n h_a h_b is Wishart.
+    rho, n, sigma_w2 = 0.6, 24, 1.3
+    g = np.array([[1.0, 0.4], [0.4, 0.7]])
+
+    def net(phi, shared):
+        return mv.mlp(16, [n] * 4, phi, sigma_w2, keep=rho, shared_masks=shared)
+
+    _, _, f = corrected(net("linear", True), g)
+    first = sigma_w2 * g
+    both = first[0, 0] * first[1, 1] + 2 * first[0, 1] ** 2
+    expected = sigma_w2**2 / n * (both / rho**3 - first[0, 1] ** 2 / rho**2)
+    np.testing.assert_allclose(f.metric.variance[1, 0, 1], expected, rtol=1e-9)
+    # One input twice meets the masks of one; masks of its own tell it apart from itself.
+    for shared in (True, False):
+        _, _, f = corrected(net("tanh", shared), np.ones((2, 2)))
+        alike = np.allclose(f.metric.variance[:, 0, 1], f.metric.variance[:, 0, 0], rtol=1e-9)
+        assert alike is shared
+
+
 def test_one_input_twice_moves_as_one():
     """Repeated inputs, at a kink too; a mask tells them apart."""
     x = np.ones((2, 8))

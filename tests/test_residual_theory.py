@@ -173,6 +173,15 @@ def test_infinitely_many_modules_by_mpmath(module, a, p):
     assert mv.length_bounds(mv.PowerScales(a, p), module, kappa=0.7, depth=50).upper < bounds.upper
 
 
+def test_infinitely_many_linear_modules_whose_scales_fall_slowly():
+    """Σ log(1 + η²) = Σ_k (−1)^{k+1} a^{2k} ζ(2pk)/k for a below 1."""
+    a, p = 0.9, 0.55
+    zeta = mpmath.zeta
+    exact = mpmath.nsum(lambda k: (-1) ** (k + 1) * mpmath.mpf(a) ** (2 * k) * zeta(2 * p * k) / k, [1, mpmath.inf])
+    bounds = mv.length_bounds(mv.PowerScales(a, p), "linear")
+    assert math.log(bounds.upper) == pytest.approx(float(exact), rel=1e-10)
+
+
 def test_a_linear_family_in_closed_form():
     bounds = mv.length_bounds(mv.PowerScales(0.5, 1.0), "linear")
     assert bounds.upper == bounds.lower == pytest.approx(math.sinh(math.pi / 2) / (math.pi / 2), rel=1e-12)

@@ -243,8 +243,9 @@ ENTRY_LAW = replace(
     cotangent=np.array([[1.0]]),
     predict=whole_law.expected(_entry),
     measure=whole_law.follows(_entry, lambda trace: _log(_entries(trace)[:, 0] ** 2)),
-    rival=Rival("a Gaussian entry: Z² is (2/n_0) χ²_1",
-                lambda net, x: _mean_of_smooth(_entry(net), _gaussian_entry(net))),
+    rival=Rival(
+        "a Gaussian entry: Z² is (2/n_0) χ²_1", lambda net, x: _mean_of_smooth(_entry(net), _gaussian_entry(net))
+    ),
     mutants=(_GAIN, Mutant("linear activations", mutations.activation("linear"))),
 )
 

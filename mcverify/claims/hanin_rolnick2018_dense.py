@@ -9,11 +9,9 @@ from functools import cache
 
 import numpy as np
 
-from mcverify import initialisers
 from mcverify.claims import generic, mutations, whole_law
 from mcverify.claims.claim import Claim, FloatArray, Mutant, Predict, Rival
 from mcverify.inputs import with_gram
-from mcverify.layers.dense import Dense
 from mcverify.network import Network, mlp
 from mcverify.simulation import observables
 from mcverify.simulation.trace import Trace
@@ -102,61 +100,61 @@ MEAN_LENGTH = Claim(
 )
 
 
-def _initialised(name: str) -> Callable[[int], Network]:
-    """ReLU layers of width, 2 width, width, 2 width as a named initialiser makes them."""
-    row = initialisers.initialiser(name)
-
-    def networks(width: int) -> Network:
-        def layer(_: int, v: object) -> object:
-            if not isinstance(v, Dense):
-                return v
-            sigma_w2 = initialisers.sigma_w2(row, v.fan_in, v.fan_out)
-            return Dense(v.fan_in, v.fan_out, sigma_w2, initialisers.sigma_b2(row, v.fan_in), row.law)
-
-        net = mlp(2 * width, tapered(width), "relu", 2.0)
-        return Network([layer(i, v) for i, v in enumerate(net.layers)], name)  # type: ignore[misc]
-
-    return networks
+Gain = Callable[[int, int], float]
+"""(fan_in, fan_out) -> E R of a layer, from the initialiser's definition and not from this package's table."""
 
 
-def _half_variance(net: Network, x: FloatArray) -> FloatArray:
-    """σ_w²/2 of every layer."""
-    return np.array([net.random_map(i).sigma_w2 / 2 for i in net.maps])
+def _gains(gain: Gain) -> Predict:
+    """The same of every layer."""
+    return lambda net, x: np.array([gain(m.fan_in, m.fan_out) for m in map(net.random_map, net.maps)])
 
 
-def _sorted_claim(name: str, rate: str, margin: float = 0.01) -> Claim:
+def _kept(fan_in: int, fan_out: int) -> float:
+    return 1.0
+
+
+def _halved(fan_in: int, fan_out: int) -> float:
+    return 0.5
+
+
+def _sorted_claim(name: str, rate: str, gain: Gain) -> Claim:
     """The mean of one layer's ratio under a named initialiser, in every layer."""
-    right = rate == "is kept"
-    kept, halved = (lambda net, x: np.ones(len(net.maps))), (lambda net, x: np.full(len(net.maps), 0.5))
     return Claim(
         name=f"hanin_rolnick2018.{name}",
         source=f"{SOURCE}, §1: 'many popular initializations fail our criteria'",
         statement=f"Under {name} the mean length of a ReLU network {rate}.",
         mark="exact",
-        networks=_initialised(name),
+        networks=lambda width: mlp(2 * width, tapered(width), "relu", initialiser=name, name=name),
         widths=(48,),
         inputs=one_input,
-        predict=_half_variance,
+        predict=_gains(gain),
         measure=ratios,
         test="mean",
         relative=True,
-        margin=margin,
+        margin=0.01,
         margin_reason="a hundredth of a layer's gain, which at 100 layers is a factor e",
         labels=generic.layer_labels(1, 0),
-        rival=Rival("it halves in every layer", halved) if right else Rival("the mean length is kept", kept),
+        rival=Rival("it halves in every layer", _gains(_halved))
+        if gain is _kept
+        else Rival("the mean length is kept", _gains(_kept)),
         mutants=(_GAIN,),
     )
 
 
-_POPULAR = {
-    "he_uniform": "is kept",
-    "keras_he_normal": "is kept",
-    "glorot_uniform": "changes by n_in/(n_in + n_out) a layer: at equal widths it halves",
-    "lecun_normal": "halves in every layer",
-    "jax_lecun_normal": "halves in every layer",
-    "orthogonal": "halves in every layer that does not widen, and falls to n_in/2n_out in one that does",
-}
-INITIALISERS = tuple(_sorted_claim(name, rate) for name, rate in _POPULAR.items())
+INITIALISERS = (
+    _sorted_claim("he_uniform", "is kept", _kept),
+    _sorted_claim("keras_he_normal", "is kept", _kept),
+    _sorted_claim(
+        "glorot_uniform", "changes by n_in/(n_in + n_out) a layer: at equal widths it halves",
+        lambda fan_in, fan_out: fan_in / (fan_in + fan_out),
+    ),
+    _sorted_claim("lecun_normal", "halves in every layer", _halved),
+    _sorted_claim("jax_lecun_normal", "halves in every layer", _halved),
+    _sorted_claim(
+        "orthogonal", "halves in every layer that does not widen, and falls to n_in/2n_out in one that does",
+        lambda fan_in, fan_out: min(1.0, fan_in / fan_out) / 2,
+    ),
+)  # fmt: skip
 
 
 def _pytorch_lengths(net: Network, x: FloatArray) -> FloatArray:
@@ -174,7 +172,7 @@ PYTORCH = Claim(
     statement="Under PyTorch's default Linear the mean length falls to a sixth a layer until its biases hold it at "
     "1/(5n), and not to 0 (ReLU, n = 48).",
     mark="exact",
-    networks=lambda width: mlp(width, [width] * 8, "relu", 1 / 3, 1 / (3 * width), weights="uniform"),
+    networks=lambda width: mlp(width, [width] * 8, "relu", initialiser="pytorch_linear"),
     widths=(48,),
     inputs=one_input,
     predict=_pytorch_lengths,
@@ -382,8 +380,10 @@ BOUNDS = Claim(
     margin_reason="half of the distance to the nearer bound",
     labels=lambda net: ["above the upper bound", "below the lower bound"],
     rival=Rival("lengths do not vary", lambda net, x: np.array([-0.625, 0.0625])),
-    mutants=(Mutant("σ_w² off by 10%", mutations.weight_gain(1.1)),
-             Mutant("σ_w² short by 20%", mutations.weight_gain(0.8))),
+    mutants=(
+        Mutant("σ_w² off by 10%", mutations.weight_gain(1.1)),
+        Mutant("σ_w² short by 20%", mutations.weight_gain(0.8)),
+    ),
 )
 
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from mcverify.claims import mutations, wrong_norms
+from mcverify.claims.blocks import block_labels
 from mcverify.claims.claim import Claim, FloatArray, Mutant, Networks, Predict, Rival
 from mcverify.claims.yang2019_batchnorm import BATCH, COUPLING, INPUT_DIM, WIDTHS, alike, log_growth, log_norm_growth
 from mcverify.inputs import with_gram
@@ -37,11 +38,6 @@ def networks(placement: str, phi: str, sigma_w2: float, blocks: int = BLOCKS) ->
         return Network([Dense(INPUT_DIM, n), *[Residual(branch)] * blocks])
 
     return of
-
-
-def block_labels(net: Network) -> list[str]:
-    """Each block, from below."""
-    return [f"block {l}" for l in range(1, len(net.maps))]
 
 
 def _moments(x: FloatArray) -> tuple[int, float, float]:

@@ -18,6 +18,7 @@ from mcverify.layers.layernorm import LayerNorm
 from mcverify.layers.residual import Residual
 from mcverify.network import Network
 from mcverify.theory.batchnorm import batchnorm_gradient_growth
+from mcverify.theory.growth import exp
 from mcverify.theory.propagation import Prediction
 
 FloatArray = NDArray[np.float64]
@@ -72,7 +73,7 @@ def _above(blocks: list[int]) -> list[tuple[int, int]]:
 
 def _growth(logs: FloatArray) -> str:
     """`a factor 2 a block, 1.27e+30 in all`, or from the first block to the last where they differ."""
-    total = f"{_exp(float(logs.sum())):.3g} in all"
+    total = f"{exp(float(logs.sum())):.3g} in all"
     first, last = math.exp(logs[0]), math.exp(logs[-1])
     if len(logs) == 1:
         return f"a factor {first:.4g}"
@@ -149,7 +150,3 @@ def _above_norm(layers: Sequence[Layer]) -> Phi | None:
         if isinstance(below, BatchNorm) and isinstance(above, Activation):
             return above.phi
     return None
-
-
-def _exp(y: float) -> float:
-    return math.exp(y) if y < 709.0 else math.inf

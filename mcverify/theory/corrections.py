@@ -138,7 +138,8 @@ def _above(s: Stage, at: _Pairs, q: FloatArray, own: Lengths, l: int) -> _Pairs:
     """The pairs one layer up, where the limit is q and layer index l."""
     a, b = np.triu_indices(own.k.shape[-1], 1)
     bend = price.bend(s.phi, *at.q.T)
-    slope, curvature = s.sigma_w2 * bend.slope, s.sigma_w2 * bend.curvature
+    gain = s.sigma_w2 / s.shared  # masks of two inputs multiply to 1 on the average, a shared one to 1/ρ
+    slope, curvature = gain * bend.slope, gain * bend.curvature
     varies = at.cov.any(axis=(1, 2))
     moved = np.where(varies, 0.5 * np.einsum("pij,pji->p", curvature, at.cov), 0.0)
     k = np.stack([own.k[l, a], np.einsum("pi,pi->p", slope, at.k) + moved, own.k[l, b]], axis=1)
@@ -147,7 +148,7 @@ def _above(s: Stage, at: _Pairs, q: FloatArray, own: Lengths, l: int) -> _Pairs:
     jacobian = np.zeros_like(at.cov)
     jacobian[:, 0, 0], jacobian[:, 1], jacobian[:, 2, 2] = s.map[1, a], slope, s.map[1, b]
     cov = jacobian @ at.cov @ np.swapaxes(jacobian, 1, 2) + _unit_covariance(s, *at.q.T) / s.width
-    same = at.same & (s.keep == 1.0)  # a mask would tell them apart
+    same = at.same & (s.keep == s.shared)  # masks of their own would tell them apart
     k[same], bound[same], cov[same] = (v[l, a[same], *none] for v, none in (
         (own.k, (None,)), (own.bound, (None,)), (own.v, (None, None))
     ))  # fmt: skip
@@ -169,17 +170,18 @@ def _relative(s: Stage, at: _Pairs, q: FloatArray, cov: FloatArray) -> FloatArra
 
 
 def _unit_covariance(s: Stage, aa: FloatArray, ab: FloatArray, bb: FloatArray) -> FloatArray:
-    """S: the covariance of σ_w² (x_a², x_a x_b, x_b²) of one unit, (pair, 3, 3); masks of two inputs are
-    independent."""
+    """S: the covariance of σ_w² (x_a², x_a x_b, x_b²) of one unit, (pair, 3, 3). E m_a²m_b²/ρ⁴ and E m_a³m_b/ρ⁴ are ρ⁻²
+    for masks of two inputs, ρ⁻³ for a shared one, and E m_a m_b/ρ² is 1 and ρ⁻¹."""
     a, b = np.triu_indices(len(s.fourth), 1)
-    cov = np.asarray(gaussian.covariance(s.phi, aa, ab, bb).value)
-    both = np.asarray(gaussian.product_second_moment(s.phi, aa, ab, bb).value) / s.keep**2
+    fourth = 1.0 / (s.keep**2 * s.shared)
+    cov = np.asarray(gaussian.covariance(s.phi, aa, ab, bb).value) / s.shared
+    both = np.asarray(gaussian.product_second_moment(s.phi, aa, ab, bb).value) * fourth
     second = s.second[0] / s.keep
     out = np.empty((len(ab), 3, 3))
     out[:, 1, 1] = both - cov**2
     out[:, 0, 2] = out[:, 2, 0] = both - second[a] * second[b]
-    out[:, 0, 1] = out[:, 1, 0] = price.cross_moment(s.phi, aa, ab, bb) / s.keep**2 - second[a] * cov
-    out[:, 1, 2] = out[:, 2, 1] = price.cross_moment(s.phi, bb, ab, aa) / s.keep**2 - second[b] * cov
+    out[:, 0, 1] = out[:, 1, 0] = price.cross_moment(s.phi, aa, ab, bb) * fourth - second[a] * cov
+    out[:, 1, 2] = out[:, 2, 1] = price.cross_moment(s.phi, bb, ab, aa) * fourth - second[b] * cov
     out *= s.sigma_w2**2
     out[:, 0, 0], out[:, 2, 2] = s.spread[a], s.spread[b]
     return out

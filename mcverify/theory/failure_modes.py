@@ -20,6 +20,7 @@ from mcverify.layers.dense import Dense
 from mcverify.layers.layer import Layer
 from mcverify.network import Network
 from mcverify.theory.finite_width import length_variance
+from mcverify.theory.growth import exp
 from mcverify.theory.length_law import LengthLaw, gradient_law, length_law
 from mcverify.theory.propagation import Prediction
 from mcverify.weights import LAWS
@@ -77,7 +78,7 @@ def rates(p: Prediction) -> Rates | None:
     up, down = (float(np.sum(v)) for v in (p.length_gains, p.gradient_gains))
     if not steps or not math.isfinite(up) or not math.isfinite(down):
         return None
-    return Rates(math.exp(up / steps), _exp(up), math.exp(down / steps), _exp(down))
+    return Rates(math.exp(up / steps), exp(up), math.exp(down / steps), exp(down))
 
 
 def length_spread(net: Network, p: Prediction) -> Spread | None:
@@ -199,7 +200,3 @@ def _second(net: Network, s: Spread) -> str:
         text += f"; in {s.dead:.2g} of all networks a layer is dead"
     times = s.widening(len(net.maps))
     return f"{text}. Widths {times} times as large would bring the scatter down to ±{LARGEST_SPREAD:g}"
-
-
-def _exp(y: float) -> float:
-    return math.exp(y) if y < 709.0 else math.inf

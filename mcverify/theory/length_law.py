@@ -28,6 +28,7 @@ from mcverify.layers.dense import Dense
 from mcverify.network import Network
 from mcverify.random_map.engine import Map
 from mcverify.theory import log_product
+from mcverify.theory.growth import exp
 from mcverify.theory.layer_factor import Factor, draw_log
 from mcverify.theory.log_product import Inversion
 from mcverify.validate import count, positive
@@ -92,7 +93,7 @@ class LengthLaw:
 
     def moment(self, order: float) -> float:
         """E value^order, of any real order ≥ 0, the atom included."""
-        return _exp(self.log_moment(order))
+        return exp(self.log_moment(order))
 
     @property
     def mean(self) -> float:
@@ -158,11 +159,6 @@ class LengthLaw:
     @cached_property
     def _law(self) -> Inversion:
         return log_product.invert(self.factors)
-
-
-def _exp(y: float) -> float:
-    """e^y, ∞ beyond the largest float."""
-    return math.exp(y) if y < 709.7 else math.inf
 
 
 # ---- which law --------------------------------------------------------------------------------------------

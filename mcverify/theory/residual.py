@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mcverify.activations import Activation
 from mcverify.activations import activation as look_up
 from mcverify.expectations import gaussian
+from mcverify.theory.growth import exp
 from mcverify.validate import count, positive, variance
 
 FloatArray = NDArray[np.float64]
@@ -100,17 +101,9 @@ def taki_initialisation(fan_in: int, depth: int, c: float = 1.0) -> TakiInitiali
     return TakiInitialisation(
         weight_variance=step / fan_in,
         sigma_w2=step,
-        identity=_power(1.0 + step, depth),
-        identity_bound=_power(math.e, c),
-        relu=_power(1.0 + step / 2.0, depth),
-        relu_bound=_power(math.e, c / 2.0),
-        lower_bound=_power(math.e, c / 4.0) if step <= LARGEST_BOUND_STEP else None,
+        identity=exp(depth * math.log1p(step)),
+        identity_bound=exp(c),
+        relu=exp(depth * math.log1p(step / 2.0)),
+        relu_bound=exp(c / 2.0),
+        lower_bound=exp(c / 4.0) if step <= LARGEST_BOUND_STEP else None,
     )
-
-
-def _power(base: float, exponent: float) -> float:
-    """base ** exponent, inf where no float holds it."""
-    try:
-        return base**exponent
-    except OverflowError:
-        return math.inf

@@ -20,12 +20,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import zeta
 
 from mcverify.errors import InputError
+from mcverify.theory.growth import exp
 from mcverify.validate import between, count, positive, variance
 
 FloatArray = NDArray[np.float64]
 
 MODULES = ("relu", "linear")
-_TERMS = 100_000  # of an infinite product; the rest by Hurwitz's zeta, to the third order in its terms
+_TERMS = 100_000  # of an infinite product; the rest by Hurwitz's zeta, to the fourth order in its terms
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def length_bounds(
         eta, last = scales.first(_TERMS), scales
     sums = {k: float((eta**k).sum()) + _rest(last, k) for k in (1, 2) if k >= power}
     log_upper = float(np.log1p(linear * eta + square * eta**2).sum()) + _rest_of_product(last, linear, square)
-    upper = math.exp(min(log_upper, 709.0)) if log_upper < 709.0 else math.inf
+    upper = exp(log_upper)
     lower = 1.0 + sums[2] + ratio * linear * sums[1] if module == "relu" else upper
     return LengthBounds(lower, upper, sums[power])
 
@@ -105,9 +106,10 @@ def _rest(scales: PowerScales | None, k: int) -> float:
 
 
 def _rest_of_product(scales: PowerScales | None, linear: float, square: float) -> float:
-    """Σ log(1 + βη + γη²) over the terms that are left out, as βη + (γ − β²/2)η² − (βγ − β³/3)η³ − …."""
+    """Σ log(1 + βη + γη²) over the terms that are left out, as βη + (γ − β²/2)η² − (βγ − β³/3)η³ − (γ²/2 − β²γ +
+    β⁴/4)η⁴ + …."""
     if scales is None:
         return 0.0
-    first = linear * _rest(scales, 1) if linear else 0.0
-    third = (linear**3 / 3.0 - linear * square) * _rest(scales, 3) if linear else 0.0
-    return first + (square - linear**2 / 2.0) * _rest(scales, 2) + third
+    b, g = linear, square
+    coefficients = {1: b, 2: g - b**2 / 2, 3: b**3 / 3 - b * g, 4: b**2 * g - g**2 / 2 - b**4 / 4}
+    return sum(c * _rest(scales, k) for k, c in coefficients.items() if c)

@@ -22,10 +22,13 @@ FloatArray = NDArray[np.float64]
 @dataclass(frozen=True)
 class Stage:
     """What stands between map l, of `width` units, and the map above, of σ_w² (1 where none follows), and expectations
-    at q^l: (input,), or (3, input) of a value with its first two derivatives in q."""
+    at q^l: (input,), or (3, input) of a value with its first two derivatives in q.
+
+    keep: of all masks in between, ρ; shared: of those that all inputs share."""
 
     phi: Activation
     keep: float
+    shared: float
     width: int
     sigma_w2: float
     second: FloatArray  # ⟨φ²⟩, (3, input)
@@ -89,17 +92,18 @@ def stages(net: Network, q: FloatArray) -> list[Stage]:
     for l, (here, _, phi) in enumerate(gains):
         last = l + 1 == len(gains)
         above = len(net.layers) if last else gains[l + 1][0]
-        keep = math.prod(v.keep for v in net.layers[here:above] if isinstance(v, Dropout))
+        masks = [v for v in net.layers[here:above] if isinstance(v, Dropout)]
+        shared, own = (math.prod(v.keep for v in masks if v.shared == which) for which in (True, False))
         sigma_w2 = 1.0 if last else net.random_map(above).sigma_w2
-        out.append(_stage(phi or activation("linear"), keep, net.widths[l], sigma_w2, q[l]))
+        out.append(_stage(phi or activation("linear"), shared * own, shared, net.widths[l], sigma_w2, q[l]))
     return out
 
 
-def _stage(phi: Activation, keep: float, width: int, sigma_w2: float, q: FloatArray) -> Stage:
+def _stage(phi: Activation, keep: float, shared: float, width: int, sigma_w2: float, q: FloatArray) -> Stage:
     slopes = price.heat(power_of(phi, 2, 1), q)
     both = gaussian.expect(lambda u: (phi.phi(u) * phi.dphi(u)) ** 2, q, phi.kinks, scale=phi.scale)
     return Stage(
-        phi, keep, width, sigma_w2,
+        phi, keep, shared, width, sigma_w2,
         second=price.heat(power_of(phi, 2), q), fourth=np.asarray(gaussian.moment(phi, q, 4).value),
         slope_second=slopes, slope_fourth=np.asarray(gaussian.moment(phi, q, 4, 1).value),
         both=np.asarray(both.value), zeta=slopes[0] + 2.0 * q * slopes[1],  # ⟨z²f⟩ = ⟨f⟩ + 2q d⟨f⟩/dq
