@@ -30,7 +30,7 @@ def spread(net):
 
 def test_a_wide_network_with_he_s_weights_is_in_neither():
     words = told(mv.mlp(16, [400] * 6, "relu", 2.0))
-    assert "a mean that is not kept: no, lengths change by a factor 1 in all, gradients by 1." in words
+    assert "a mean that is not kept to a factor ten: no, lengths change by a factor 1 in all, gradients by 1." in words
     assert "scatter about the mean: no, lengths scatter by ±0.28 of it" in words  # √((1 + 5/400)^6 − 1) = 0.278
 
 

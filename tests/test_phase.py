@@ -351,7 +351,7 @@ def test_sign_has_no_single_chi_1() -> None:
     assert math.isnan(p.chi_1)
     assert p.c_fixed_points[-1] == (type(p.c_fixed_points[-1]))(1.0, math.inf, "unstable")
     assert p.chi_c == near(2 / math.pi / p.q / math.sqrt(1 - p.c**2))  # d/dc (2/π) asin c, over q
-    assert "no single chi_1" in p.message
+    assert "no single χ_1" in p.message
     unbiased = phase("sign", 1.3, 0)
     assert (unbiased.q, unbiased.c) == (near(1.3), 0.0)
     assert unbiased.q_fixed_points[0].slope == math.inf

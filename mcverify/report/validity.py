@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 _OF = {"mean": "mean over networks", "typical": "typical network"}
 _COLOUR = {"mean": POINT, "typical": RIVAL}
 _TERMS = (
-    "Holds: the deviation from the limit is within the margin in every layer. Of the mean over networks it is what "
-    "averages do; of a typical network the root mean square of what single ones do. To first order in 1/width; means "
-    "hold from “safe from” on even if the next order adds all that it may."
+    "From width: from which on every layer is within the margin, to first order in 1/width; safe from: the same if "
+    "the next order adds all that it may. Off here, layers here: the largest deviation at these widths, and the "
+    "layers within the margin. Depth: to how many such layers it holds. Mean over networks: how far the average is "
+    "off; typical network: the root mean square of how far single ones are. Sampled: confirmed is beyond the margin "
+    "at half the width and within it at twice; holds, that only the latter is sure."
 )
 
 
@@ -92,13 +94,20 @@ def show(v: Validity, console: Console) -> None:
         table.add_row(c.what, c.of, c.width, c.safe, c.here, c.layers, c.depth, c.sampled)
     console.print(table)
     console.print()
-    console.print(f"Margin {v.margin:.3g}: relative to the limit, for correlations absolute. {_TERMS}", highlight=False)
+    console.print(_margin(v), highlight=False)
+    console.print(_TERMS, highlight=False)
+    if any(row.points for row in v.rows):
+        console.print()
     for row in v.rows:
         if row.points:
             told = "; ".join(point_text(row, i) for i in range(len(row.points)))
             console.print(f"{row.boundary.quantity}, {_OF[row.boundary.kind]}: {told}.", highlight=False)
         if row.agreement not in ("confirmed", "not sampled"):
             console.print(f"  {row.reason}.", highlight=False)
+
+
+def _margin(v: Validity) -> str:
+    return f"Margin {100 * v.margin:.3g}%, relative to the limit; for correlations {v.margin:.3g}, absolute."
 
 
 def point_text(row: Row, i: int) -> str:
@@ -124,7 +133,7 @@ def write(v: Validity, directory: Path) -> Path:
     )
     sampled = [(c, row, [point_text(row, i) for i in range(len(row.points))]) for c, row in _rows(v)]
     text = environment.get_template("validity.html.j2").render(
-        v=v, rows=sampled, headers=HEADERS, svg=Markup(draw(v)), terms=_TERMS
+        v=v, rows=sampled, headers=HEADERS, svg=Markup(draw(v)), margin=_margin(v), terms=_TERMS
     )
     page = directory / "validity.html"
     try:

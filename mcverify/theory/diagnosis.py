@@ -170,7 +170,7 @@ def _gradients(net: Network, p: Prediction) -> list[str]:
 def _shared_out(net: Network) -> str:
     """What of the gradient's change is but a mean over positions."""
     pools = [math.prod(v.size) for v in net.layers if isinstance(v, GlobalAveragePool)]
-    return f"; a factor 1/{pools[0]} of it is the mean over positions" if pools else ""
+    return f"; a factor 1/{pools[0]} of that comes from averaging over positions" if pools else ""
 
 
 def _advice(kinds: list[Hidden], p: Prediction) -> list[str]:
@@ -188,6 +188,7 @@ def _advice(kinds: list[Hidden], p: Prediction) -> list[str]:
 
 
 def _width(net: Network) -> list[str]:
-    """What a finite width costs: limits err by Σ 1/width."""
+    """What a finite width costs: limits are off by about Σ 1/width where that is small."""
     total = sum(1 / n for n, (_, _, phi) in zip(net.widths, net.gains(), strict=True) if phi is not None)
-    return [f"Σ 1/width over hidden layers is {total:.3g}: limits err by about that much."]
+    so = "at these widths limits may be far off" if total >= 1 else "limits are off by relative errors of that order"
+    return [f"Σ 1/width over hidden layers is {total:.3g}: {so}."]

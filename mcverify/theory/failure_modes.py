@@ -142,7 +142,7 @@ def in_words(net: Network, p: Prediction) -> list[str]:
     """A sentence on each of the failure modes, for a network whose maps follow one another."""
     out, found = [], rates(p)
     if found is not None:
-        out.append(f"Failure mode 1, a mean that is not kept: {_first(net, found)}.")
+        out.append(f"Failure mode 1, a mean that is not kept to a factor ten: {_first(net, found)}.")
     spread = length_spread(net, p)
     if spread is not None:
         out.append(f"Failure mode 2, networks that scatter about the mean: {_second(net, spread)}.")
@@ -192,7 +192,7 @@ def _second(net: Network, s: Spread) -> str:
     of_mean = f"9 in 10 networks end with a length between {s.low:.2g} and {s.high:.2g} of the mean"
     if not s.failing:
         return f"no, lengths scatter by ±{s.relative:.2g} of it at the last layer; {of_mean} ({s.how})"
-    text = f"yes, {of_mean}, half of them below {s.median:.2g} ({s.how})"
+    text = f"yes, {of_mean}, half of all below {s.median:.2g} ({s.how})"
     down = gradient_spread(net)
     if down is not None:
         text += f"; gradients ‖δ^1‖² between {down.low:.2g} and {down.high:.2g}, half below {down.median:.2g}"

@@ -22,7 +22,7 @@ from mcverify.theory.variance_map import VarianceMap
 
 def continuum(q_map: VarianceMap) -> Phase:
     """Every q is a fixed point: positively homogeneous φ with gain 1 and no bias."""
-    words = "Every q > 0 is a fixed point: the variance keeps its initial value, and chi_1 = 1 at each."
+    words = "Every q > 0 is a fixed point: the variance keeps its initial value, and χ_1 = 1 at each."
     at = blank(q_map, "critical", words)
     tangent = _tangent_at_zero(q_map.activation)
     if tangent is None or not _is_homogeneous(q_map.activation):

@@ -77,7 +77,7 @@ def _at_fixed_point(q_map: VarianceMap, point: FixedPoint, tolerance: float) -> 
     name = "discontinuous" if jumps else _name(chi_1, tolerance)
     words = _words(q_map, name, q, chi_1, reached)
     if chi_1_error > max(tolerance, 1e-9):
-        words += f" But chi_1 is known only to within {chi_1_error:.2g}."
+        words += f" But χ_1 is known only to within {chi_1_error:.2g}."
     return replace(
         blank(q_map, name, words),
         q=q, c=reached.value, chi_1=chi_1, chi_c=reached.slope, slope_q=slope,
@@ -108,13 +108,13 @@ def _words(q_map: VarianceMap, name: str, q: float, chi_1: float, c: FixedPoint)
     if name == "discontinuous":
         gain = float(q_map.gradient_factor(q))
         return (
-            "phi jumps: there is no single chi_1. The correlation map has infinite slope at c = 1, so that near "
+            "phi jumps: there is no single χ_1. The correlation map has infinite slope at c = 1, so that near "
             f"inputs part at once, towards c = {c.value:.6g}; gradients, which miss the jump, gain {gain:.6g}."
         )
     words = {
-        "ordered": f"Ordered: gradients shrink by chi_1 = {chi_1:.12g} per layer",
-        "critical": f"Critical: gradients keep their size, chi_1 = {chi_1:.10f}",
-        "chaotic": f"Chaotic: gradients grow by chi_1 = {chi_1:.12g} per layer",
+        "ordered": f"Ordered: at q* gradients shrink by χ_1 = {chi_1:.10g} per layer",
+        "critical": f"Critical: at q* gradients keep their size, χ_1 = {chi_1:.10f}",
+        "chaotic": f"Chaotic: at q* gradients grow by χ_1 = {chi_1:.10g} per layer",
     }[name]
     if q_map.keep < 1.0 and c.value < 1.0:
         limit = -1 / math.log(q_map.keep)
