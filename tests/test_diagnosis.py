@@ -129,6 +129,24 @@ def test_he_in_a_residual_branch_is_told_as_two_to_the_depth_with_what_mends_it(
         assert "of order one" in told(net)
 
 
+@pytest.mark.parametrize("net", [
+    mv.resnet(8, 32, 50, "relu", 0.0, 1.0),  # biases alone: lengths grow like the depth
+    mv.resnet(8, 32, 50, "tanh", 1.0, 0.1, sigma_v2=1.0, sigma_a2=0.5),  # gradients like e^√depth
+])  # fmt: skip
+def test_growth_that_slows_down_is_not_told_as_exponential(net):
+    words = told(net)
+    assert "slower than exponential" in words
+    scale = float(re.search(r"scale = ([0-9.]+)\.", words)[1])
+    p = mv.predict(net.map_layers(lambda _, v: mv.Residual(v.branch, scale) if v.inner else v), default_inputs((8,)))
+    q, g = p.q.values[:, 0, 0], p.grad_norm2.values[:, 0]
+    assert max(q[-1] / q[0], g[0] / g[-1]) < math.e
+
+
+def test_a_length_that_a_bias_starts_and_weights_carry_on_is_exponential():
+    words = told(mv.resnet(8, 32, 30, "relu", 2.0, 9.0))
+    assert "exponential in the depth" in words
+
+
 def test_normalised_branches_are_told_by_their_placement():
     phi, dense, norm = mv.Activation("relu"), mv.Dense(32, 32, 2.0), mv.BatchNorm()
     x = np.random.default_rng(0).normal(size=(8, 8))

@@ -386,6 +386,8 @@ def test_bad_arguments():
         law.ppf(1.5)
     with pytest.raises(InputError, match="x: got"):
         mv.ratio_moments([0.0, 0.0], 3)
+    with pytest.raises(InputError, match="width"):
+        mv.ratio_moments([1.0], 0)
     with pytest.raises(Unpredictable, match="tanh"):
         mv.ratio_moments([1.0], 3, "tanh")
 

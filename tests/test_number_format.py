@@ -9,7 +9,7 @@ import pytest
 from scipy.special import ndtr
 
 import mcverify as mv
-from mcverify.claims.taki2017 import rounded
+from mcverify.claims.taki2017_formats import rounded
 from mcverify.errors import InputError
 from mcverify.theory.number_format import HALF_LOST_LOAD, _numbers, kept_growth, moved_variance
 

@@ -25,6 +25,9 @@ FloatArray = NDArray[np.float64]
 
 LARGEST_GROWTH = 10.0
 """Over all blocks; beyond it a remedy is told."""
+STEADY = 0.9
+"""Growth is exponential in the depth where the last block's logarithm is this share of the middle block's at least: for
+a power of the depth it is a half, for e^√depth 0.7."""
 
 
 def block_words(net: Network, p: Prediction) -> list[str]:
@@ -92,20 +95,27 @@ def _kind(block: Residual) -> str:
 
 
 def _without_norm(net: Network, up: FloatArray, down: FloatArray, blocks: list[int]) -> list[str]:
-    """What scale or variance would keep growth at e, (1 + g)^L with g = 1/L: Taki's c/(nL)."""
-    each, number = math.expm1(float(max(up.mean(), down.mean()))), len(blocks)
-    if max(float(up.sum()), float(down.sum())) < math.log(LARGEST_GROWTH):
+    """What scale or variance would keep growth at e, (1 + g)^L with g = 1/L: Taki's c/(nL). By the block that adds
+    most: where others add less of their trunk, as with biases or bounded φ, growth then stays below e."""
+    faster, number = max(up, down, key=lambda logs: float(logs.sum())), len(blocks)
+    if float(faster.sum()) < math.log(LARGEST_GROWTH):
         return ["That is of order one: the branches are small enough for this depth."]
+    each = math.expm1(float(max(up.max(), down.max())))
     block = net.layers[net.maps[blocks[0]]]
     assert isinstance(block, Residual)
     share = 1.0 / (each * number)
+    pace, most = "exponential in the depth: each block adds", ""
+    if faster[-1] < STEADY * faster[(number - 1) // 2]:
+        pace, most = "slower than exponential, as blocks add less and less: at most", " or less"
     last = next(v for v in reversed(block.branch) if v.random_map is not None or v.inner)
     m = last.random_map
-    variance = "" if m is None else f", from {m.sigma_w2:.4g} to {m.sigma_w2 * share:.3g} = {m.sigma_w2 / each:.3g}/L"
+    biased = m is not None and m.sigma_b2 > 0
+    variance = f"the variance of its last weights{' and biases' * biased} times {share:.3g}"
+    if m is not None and not biased:
+        variance += f", from {m.sigma_w2:.4g} to {m.sigma_w2 * share:.3g} = {m.sigma_w2 / each:.3g}/L"
     return [
-        f"That is exponential in the depth: each block adds {each:.3g} of its trunk. For growth by e in all it must "
-        f"add 1/L: the variance of its last weights times {share:.3g}{variance} (Taki 2017: Var w = c/(nL)), or "
-        f"scale = {block.scale * math.sqrt(share):.3g}."
+        f"That is {pace} {each:.3g} of its trunk. For growth by e{most} in all it must add 1/L: {variance} (Taki 2017: "
+        f"Var w = c/(nL)), or scale = {block.scale * math.sqrt(share):.3g}."
     ]
 
 

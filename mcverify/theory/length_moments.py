@@ -15,7 +15,7 @@ from mcverify.errors import InputError, Unpredictable
 from mcverify.network import Network
 from mcverify.theory.layer_factor import Factor
 from mcverify.theory.length_law import plain_steps, slopes_of, steps_up
-from mcverify.validate import positive
+from mcverify.validate import count, positive
 from mcverify.weights import TRUNCATED_SIXTH, weight_law
 
 
@@ -29,14 +29,16 @@ class RatioMoments:
 
 
 def ratio_moments(
-    x: ArrayLike, units: int, activation: str = "relu", sigma_w2: float = 2.0, weights: str = "gaussian"
+    x: ArrayLike, width: int, activation: str = "relu", sigma_w2: float = 2.0, weights: str = "gaussian"
 ) -> RatioMoments:
-    """Of R = (‖φ(W x)‖²/units)/(‖x‖²/fan_in) at a fixed x (fan_in,), for independent symmetric weights.
+    """Of R = (‖φ(W x)‖²/width)/(‖x‖²/fan_in) at a fixed x (fan_in,), for independent symmetric weights.
 
     Which slope a unit has is a fair coin apart from h², so E R = σ_w² (p² + m²)/2 for every law, and E R² knows of
     the law by its kurtosis μ4 and of x by Σx⁴/(Σx²)² alone: for ReLU at σ_w² = 2,
-    E R² = 1 + (5 + 2(μ4 − 3) Σx⁴/(Σx²)²)/units.
-    Raises InputError for an x that is zero or no vector, and Unpredictable for φ of other than two slopes."""
+    E R² = 1 + (5 + 2(μ4 − 3) Σx⁴/(Σx²)²)/width.
+    Raises InputError for an x that is zero or no vector, and for numbers out of range; Unpredictable for φ of other
+    than two slopes."""
+    count("width", width)
     positive("sigma_w2", sigma_w2)
     law, (below, above) = weight_law(weights), slopes_of(activation)
     if not law.independent:
@@ -48,7 +50,7 @@ def ratio_moments(
     concentration = float((v**4).sum() / (v**2).sum() ** 2)
     mean = sigma_w2 * 0.5 * (below**2 + above**2)
     fourth = sigma_w2**2 * 0.5 * (below**4 + above**4) * (3 + (law.kurtosis - 3) * concentration)
-    return RatioMoments(mean, mean**2 + (fourth - mean**2) / units)
+    return RatioMoments(mean, mean**2 + (fourth - mean**2) / width)
 
 
 def variance_across_layers(net: Network, m0: float = 1.0) -> float:

@@ -100,10 +100,8 @@ def _of_digit() -> float:
 DIGITS = Claim(
     name="xiao2018_cnn.digit_gradients",
     source=f"{SOURCE}, §3 and fig. 1b, beyond its mean field",
-    # 48 networks of all 1,503 layers gave log gains of mean −1.6, variance 3.5 and quantiles (10%, 50%, 90%) −4.1,
-    # −1.3, 0.5 for independent cotangents; −3.8, 4.7, −6.7, −3.5, −1.3 for one cotangent everywhere. Were positions
-    # alike all the way, it would be a mean of −24 and a variance of 91. So ρ is 0.07 on the way down: a few spatial
-    # frequencies have won, which the second moments here do not follow (theory/gradient_modes.py has a model).
+    # Thirty layers, as over thousands a few spatial frequencies win, which second moments do not follow
+    # (theory/gradient_modes.py has a model).
     statement="At (1.05, 2e-5), on an 8 × 8 digit at 64 channels, a layer's log gradient norm loses ρ/64 to its own "
     "fluctuation, ρ = tr A(Γ)²/(tr Γ)² of the gradient's positions: 1.1/64 at first, 1.8/64 after 30 layers.",
     mark="first order",
