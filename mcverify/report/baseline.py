@@ -36,7 +36,8 @@ def table(comparisons: Sequence[Comparison]) -> Table:
     out = Table(box=None, pad_edge=False, header_style="bold")
     for name in COLUMNS:
         text = name in ("claim", "component", "verdict")
-        out.add_column(name, justify="left" if text else "right", no_wrap=name != "component", overflow="fold")
+        least = {"claim": 28, "component": 14}.get(name)  # words and numbers fold before these two are a pile of letters
+        out.add_column(name, justify="left" if text else "right", no_wrap=least is None, overflow="fold", min_width=least)
     for c in comparisons:
         for cells in rows(c):
             out.add_row(*cells)
