@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -36,8 +37,9 @@ def table(comparisons: Sequence[Comparison]) -> Table:
     out = Table(box=None, pad_edge=False, header_style="bold")
     for name in COLUMNS:
         text = name in ("claim", "component", "verdict")
-        least = {"claim": 28, "component": 14}.get(name)  # words and numbers fold before these two are a pile of letters
-        out.add_column(name, justify="left" if text else "right", no_wrap=least is None, overflow="fold", min_width=least)
+        least = {"claim": 28, "component": 14}.get(name)  # these two fold, but not into a pile of letters
+        justify: Literal["left", "right"] = "left" if text else "right"
+        out.add_column(name, justify=justify, no_wrap=least is None, overflow="fold", min_width=least)
     for c in comparisons:
         for cells in rows(c):
             out.add_row(*cells)
