@@ -1,4 +1,6 @@
-"""What torch.nn.Linear draws by default is not He's initialisation: measured by forward hooks, judged by mcverify."""
+"""What torch.nn.Linear draws by default is not He's initialisation: measured by forward hooks, judged by mcverify.
+
+Needs torch."""
 
 import numpy as np
 import torch

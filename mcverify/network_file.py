@@ -209,8 +209,8 @@ def _inputs(table: Any, shape: tuple[int, ...]) -> FloatArray:
         raise InputError("inputs", sorted(table), "give one of gram, digits, values")
     if "digits" in table:
         if shape not in ((64,), (8, 8, 1)):
-            allowed = "must be 64, or 8 × 8 of one channel, for the digits"
-            raise InputError("network's input", shape, allowed)
+            given, allowed = (*shape[-1:], *shape[:-1]), "must be 64, or (1, 8, 8), for the digits"
+            raise InputError("network's input", given if shape[:-1] else shape[0], allowed)
         x = _prefixed("inputs", lambda: inputs.digits(table["digits"])).reshape(-1, *shape)
     elif "values" in table:
         x = _prefixed("inputs", lambda: inputs.checked(table["values"], shape))

@@ -162,4 +162,4 @@ def test_plain_batch_norm_is_told_its_explosion():
     x = np.random.default_rng(0).normal(size=(16, 64))
     words = told(mv.Network([*layers, mv.Dense(64, 8)]), x)
     assert "whatever σ_w² (Yang et al. 2019): here by a factor" in words
-    assert "1.59 for a batch of 16 columns that are all alike, and relu" in words
+    assert "1.59 for a batch of 16 equally correlated columns, and relu" in words

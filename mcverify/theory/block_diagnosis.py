@@ -151,7 +151,7 @@ def _plain(net: Network, p: Prediction) -> list[str]:
             known = batchnorm_gradient_growth(phi, columns, gain=norm.gain)
         except InputError:
             return [text + "."]
-        text += f"; {known:.4g} for a batch of {columns} columns that are all alike, and {phi.name}"
+        text += f"; {known:.4g} for a batch of {columns} equally correlated columns, and {phi.name}"
     return [text + ". Residual blocks around it make that a power of the depth."]
 
 
