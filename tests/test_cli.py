@@ -165,6 +165,7 @@ BAD = [
     (["simulate", TANH, "--out", "/nowhere/x.nc"], "--out", "folder that exists"),
     (["simulate", TANH, "--replicates"], "--replicates", "--out"),
     (["predict", "none.toml"], "none.toml", "no such file"),
+    (["initialisers", "relu", "--depth", "1000000000000"], "--depth", "1<=x<=10000"),
 ]
 
 
