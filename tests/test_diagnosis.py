@@ -113,7 +113,9 @@ def test_lengths_without_a_density_are_told_all_the_same():
     isometry = spread(mv.mlp(4, [4, 4], "linear", 1.0, weights="orthogonal"))
     assert (isometry.relative, isometry.low, isometry.high, isometry.dead) == (0.0, 1.0, 1.0, 0.0)
     narrow = spread(mv.mlp(2, [2, 2], "relu", 2.0, weights="orthogonal"))
-    assert narrow.low == 0.0 and narrow.high == pytest.approx(4.0) and narrow.how == "exact law, sampled"
+    assert narrow.low == 0.0
+    assert narrow.high == pytest.approx(4.0)
+    assert narrow.how == "exact law, sampled"
     for activation, width in (("linear", 8), ("relu", 1), ("relu", 2)):
         assert len(mv.diagnose_initialisers(activation, [width] * 2)) == len(initialisers.INITIALISERS)
 
