@@ -212,6 +212,7 @@ def predict(net: str, order: int, as_json: bool) -> None:
     """What theory says of your network, in words and numbers."""
     from mcverify.network_file import read
     from mcverify.report import first_order, prediction
+    from mcverify.theory.predict import predict as run
 
     given = read(net)
     if order and as_json:
@@ -221,10 +222,11 @@ def predict(net: str, order: int, as_json: bool) -> None:
         click.echo(json.dumps(prediction.as_dict(given.net, given.x), indent=2))
         return
     console = _console()
+    more = run(given.net, given.x, order=1) if order else None  # refused before anything is shown
     prediction.show(given.net, given.x, console)
-    if order:
+    if more is not None:
         console.print()
-        first_order.show(given.net, given.x, console)
+        first_order.show(given.net, more, console)
 
 
 @main.command()
@@ -338,9 +340,9 @@ def phase(activation: str, sigma_w2: float, sigma_b2: float, keep: float, q0: fl
 
 @main.command()
 @click.argument("activation")
-@click.option("--width", type=click.IntRange(1), default=256, show_default=True, help="Units of each layer.")
-@click.option("--depth", type=click.IntRange(1), default=20, show_default=True, help="How many layers.")
-@click.option("--input-dim", type=click.IntRange(1), help="Units of the input [the width].")
+@click.option("--width", type=click.IntRange(1, 10**6), default=256, show_default=True, help="Units of each layer.")
+@click.option("--depth", type=click.IntRange(1, 10**4), default=20, show_default=True, help="How many layers.")
+@click.option("--input-dim", type=click.IntRange(1, 10**6), help="Units of the input [the width].")
 @json_option
 def initialisers(activation: str, width: int, depth: int, input_dim: int | None, as_json: bool) -> None:
     """Sort all named initialisers on a fully connected network: which are right for it, and how others fail."""

@@ -16,7 +16,7 @@ from scipy.special import ndtri
 from mcverify.claims.experiment import cost
 from mcverify.errors import InputError
 from mcverify.inputs import checked, default_inputs
-from mcverify.network import Network, describe
+from mcverify.network import Network, check_network, describe
 from mcverify.simulation import observables
 from mcverify.simulation.executor import Progress
 from mcverify.simulation.simulate import Seed, choose_engine, sample, seed_of
@@ -33,6 +33,7 @@ _PART = 0.08  # of the margin, that the standard error of a mean is planned to b
 _TYPICAL = 600  # networks for a root mean square: 3% of it, where a factor of two in width makes 30% at least
 _WORK = 4e8  # generated weights, or their like, at one point: a second or two on one core
 _LEAST, _MOST = 300, 200_000  # networks
+_FEWEST = 100  # of them that have a correlation
 _SURE = float(-ndtri(1e-3))  # standard errors by which a point must lie on its side of the margin
 
 
@@ -89,7 +90,7 @@ class Validity:
 
 
 def parse_margin(text: str | float) -> float:
-    """ "5%" or 0.05. Raises InputError for what is not in (0, 1]."""
+    """ "5%" or 0.05. Raises InputError for what is not in [1e-6, 1]: the widths for less are beyond any first order."""
     value: Any = text
     if isinstance(text, str):
         number, percent = text.strip().removesuffix("%"), text.strip().endswith("%")
@@ -97,7 +98,7 @@ def parse_margin(text: str | float) -> float:
             value = float(number) / (100 if percent else 1)
         except ValueError:
             raise InputError("margin", text, "must be like 5% or 0.05") from None
-    between("margin", value, 0.0, 1.0, open_low=True)
+    between("margin", value, 1e-6, 1.0)
     return float(value)
 
 
@@ -112,6 +113,7 @@ def validity(
     unit length and correlation ½. confirm: sample networks at the boundaries, at half and at twice their widths.
     To first order in 1/width. Raises InputError before any work starts, and Unpredictable where first-order corrections
     are not known (theory/corrections.py says for which networks they are)."""
+    check_network(net)
     allowed, seed = parse_margin(margin), seed_of(rng)
     points = default_inputs(net.input_shape) if x is None else checked(x, net.input_shape)
     every = {d.quantity: d for d in deviations(net, points)}
@@ -120,11 +122,12 @@ def validity(
     watch = _Watch(progress, sum(work for plan in plans for *_, work in plan))
     rows = []
     for b, plan in zip(found, plans, strict=True):
-        measured = []
+        measured: list[Point] = []
         for factor, networks, work in plan:
             key = stream_key(seed, f"validity/{b.quantity}/{b.kind}/{factor!r}")
             take = partial(_point, net, points, b, every[b.quantity], factor, networks, key, backend, threads)
-            measured.append(take(watch.within(work, networks)))
+            point = take(watch.within(work, networks))
+            measured += [] if point is None else [point]
         rows.append(Row(b, tuple(measured), *_agreement(b, measured, confirm)))
     return Validity(describe(net), allowed, seed, tuple(rows), tuple(every.values()), tuple(hidden(net)))
 
@@ -174,8 +177,9 @@ def _planned(net: Network, x: FloatArray, b: Boundary, d: Deviation) -> list[tup
 def _point(
     net: Network, x: FloatArray, b: Boundary, d: Deviation, factor: float, networks: int, key: int, backend: str,
     threads: int | None, progress: Progress,
-) -> Point:  # fmt: skip
-    """Sample networks at a factor, and read the boundary's component."""
+) -> Point | None:  # fmt: skip
+    """Sample networks at a factor, and read the boundary's component; None where too few have one, as of correlations
+    where layers die."""
     other = widened(net, factor)
     engine, _ = choose_engine("auto", backend, "float32", other, len(x))
     at = b.layer - d.first, b.item
@@ -184,6 +188,8 @@ def _point(
     _, kept = sample(plan, {"y": measure}, 0, networks, threads, progress, keep=True)
     y = np.concatenate(kept["y"])
     y = y[np.isfinite(y)]  # a dead network has no correlation
+    if len(y) < _FEWEST:
+        return None
     limit = d.limit[at]
     away = y - limit if b.quantity == "correlation" else y / limit - 1
     if b.kind == "mean":
@@ -191,7 +197,7 @@ def _point(
     else:
         square = away**2
         value = math.sqrt(float(square.mean()))
-        se = float(square.std() / math.sqrt(len(away))) / (2 * value)
+        se = float(square.std() / math.sqrt(len(away))) / (2 * value) if value > 0 else 0.0
     # At widths rounded up, which a factor does not quite tell.
     rounded = next(v for v in deviations(other, x) if v.quantity == b.quantity)
     predicted = float(rounded.size(b.kind)[at])
@@ -223,6 +229,11 @@ _MEASURES: dict[str, Callable[..., FloatArray]] = {
 }
 
 
+def _errors(gap: float, se: float) -> float:
+    """A gap in standard errors; of networks that are all alike, there is none."""
+    return gap / se if se > 0 else math.copysign(math.inf, gap)
+
+
 def _agreement(b: Boundary, points: list[Point], confirm: bool) -> tuple[Agreement, str]:
     """What the points say of the boundary."""
     if math.isnan(b.factor):
@@ -234,9 +245,9 @@ def _agreement(b: Boundary, points: list[Point], confirm: bool) -> tuple[Agreeme
     below = [p for p in points if p.factor < b.factor]
     above = [p for p in points if p.factor > b.factor]
     if not below or not above:
-        return "not sampled", "the boundary lies at the smallest widths there are"
-    fails = min((p.measured - b.margin) / p.se for p in below)
-    holds = min((b.margin - p.measured) / p.se for p in above)
+        return "not sampled", "the boundary lies at the smallest widths that there are, or where most networks are dead"
+    fails = min(_errors(p.measured - b.margin, p.se) for p in below)
+    holds = min(_errors(b.margin - p.measured, p.se) for p in above)
     if holds < -_SURE:
         return "fails", "fails at twice these widths still, which are too narrow for the first order"
     if fails > _SURE and holds > _SURE:

@@ -27,7 +27,7 @@ from mcverify.layers.layernorm import LayerNorm
 from mcverify.layers.pooling import GlobalAveragePool
 from mcverify.layers.residual import Residual
 from mcverify.random_map.engine import Map
-from mcverify.validate import count
+from mcverify.validate import MOST_LAYERS, count, flag, one_of
 
 # How a readout sees a grid.
 POOLINGS: dict[str, Callable[[tuple[int, ...]], Layer]] = {"average": GlobalAveragePool, "flatten": Flatten}
@@ -194,6 +194,12 @@ class Network:
         return Network([layer.widened(factor, first=i == 0) for i, layer in enumerate(self.layers)], self.name)
 
 
+def check_network(net: Any) -> None:
+    """Raises InputError for what is no network, such as a file's name."""
+    if not isinstance(net, Network):
+        raise InputError("net", net, "must be a Network, as mlp, resnet, cnn and load give it")
+
+
 def mlp(
     input_dim: int,
     widths: Sequence[int] | NDArray[np.integer[Any]],
@@ -222,18 +228,20 @@ def mlp(
         raise InputError("widths", widths, "must be a list of at least one width")
     for i, width in enumerate(widths):
         count(f"widths[{i}]", width)
+    flag("shared_masks", shared_masks)
     masks = [Dropout(keep, shared_masks)]
+    if keep == 1.0:
+        masks = []
     law = _initialised(initialiser, sigma_w2, sigma_b2, weights)
     phi = Activation(activation)
     layers: list[Layer] = []
     sizes = [int(input_dim), *(int(w) for w in widths)]
     for fan_in, fan_out in pairwise(sizes):
-        if layers and keep < 1.0:
-            layers += masks
+        layers += masks if layers else []
         layers += [Dense(fan_in, fan_out, *law(fan_in, fan_out)), phi]
     if readout is not None:
         count("readout", readout)
-        layers += masks * (keep < 1.0)
+        layers += masks
         layers.append(Dense(sizes[-1], int(readout), *law(sizes[-1], int(readout))))
     return Network(layers, name)
 
@@ -288,9 +296,8 @@ def resnet(
     scale: of every block, or a list with one for each. sigma_in2: of the first map, which has no bias; readout=m adds
     a linear map to m units with sigma_out2. Raises InputError naming the field.
     """
-    count("depth", depth)
-    if order not in ("pre", "post"):
-        raise InputError("order", order, "allowed: pre, post")
+    count("depth", depth, most=MOST_LAYERS)
+    one_of("order", order, ("pre", "post"))
     if sigma_v2 is None and sigma_a2 != 0.0:
         raise InputError("sigma_a2", sigma_a2, "is the bias of a block's second map: give sigma_v2 too")
     scales = scale if isinstance(scale, Sequence) else [scale] * depth

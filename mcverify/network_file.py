@@ -40,7 +40,7 @@ from mcverify.layers.layernorm import LayerNorm
 from mcverify.layers.pooling import GlobalAveragePool
 from mcverify.layers.residual import Residual
 from mcverify.network import Network, batchnorm_mlp, cnn, mlp, resnet
-from mcverify.validate import between, count
+from mcverify.validate import MOST_LAYERS, between, count
 
 FloatArray = NDArray[np.float64]
 Table = dict[str, Any]
@@ -64,7 +64,6 @@ ARCHITECTURES: dict[str, tuple[Callable[..., Network], str, str]] = {
     "cnn": (cnn, "channel", "channels"),
 }
 DEFAULT_MARGIN = 0.005
-_MOST = 100_000  # times that one table may stand for itself
 
 
 @dataclass(frozen=True)
@@ -152,7 +151,7 @@ def _constructed(table: Any, name: str) -> Network:
         if several in table and several != one:
             raise InputError(f"network.{several}", table[several], f"give either {several}, or {one} and depth")
         _required("network", table, [one, "depth"])
-        count("network.depth", table["depth"])
+        count("network.depth", table["depth"], most=MOST_LAYERS)
         table[several] = [table.pop(one)] * table.pop("depth")
     _required("network", table, [k for k, p in parameters.items() if p.default is p.empty])
     return _prefixed("network", lambda: make(**table, name=name))
@@ -170,9 +169,7 @@ def _listed(tables: Any, where: str) -> list[Layer]:
         kind, times = table.pop("type", None), table.pop("repeat", 1)
         if not isinstance(kind, str) or kind not in LAYERS:
             raise InputError(f"{here}.type", kind, f"allowed: {', '.join(LAYERS)}{nearest(str(kind), list(LAYERS))}")
-        count(f"{here}.repeat", times)
-        if times > _MOST:
-            raise InputError(f"{here}.repeat", times, f"must be at most {_MOST:,}")
+        count(f"{here}.repeat", times, most=MOST_LAYERS)
         make = LAYERS[kind]
         parameters = inspect.signature(make).parameters
         _keys(here, table, ["type", "repeat", *parameters])

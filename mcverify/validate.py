@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from numbers import Integral, Real
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from mcverify.errors import InputError
+from mcverify.errors import InputError, nearest
+
+MOST_LAYERS = 100_000
+"""Layers, or blocks, that one number may ask for: a slip of the hand, not of memory."""
 
 
 def _is_real(value: Any) -> bool:
@@ -18,10 +22,19 @@ def _is_real(value: Any) -> bool:
         return False
 
 
-def count(field: str, value: Any, *, least: int = 1) -> None:
-    """A whole number, at least `least`."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+def count(field: str, value: Any, *, least: int = 1, most: int | None = None) -> None:
+    """A whole number that a float holds, at least `least`, and at most `most`."""
+    if not isinstance(value, Integral) or not _is_real(value) or int(value) < least:
         raise InputError(field, value, f"must be a whole number, at least {least}")
+    if most is not None and int(value) > most:
+        raise InputError(field, value, f"must be at most {most:,}")
+
+
+def one_of(field: str, value: Any, known: Iterable[str]) -> None:
+    """One of the names."""
+    names = list(known)
+    if not isinstance(value, str) or value not in names:
+        raise InputError(field, value, f"allowed: {', '.join(names)}{nearest(str(value), names)}")
 
 
 def variance(field: str, value: Any) -> None:
@@ -38,7 +51,7 @@ def positive(field: str, value: Any) -> None:
 
 def between(field: str, value: Any, low: float, high: float, *, open_low: bool = False) -> None:
     """A finite number in [low, high], or in (low, high]."""
-    if not _is_real(value) or value > high or value < low or (open_low and value == low):
+    if not _is_real(value) or not low <= float(value) <= high or (open_low and value == low):
         raise InputError(field, value, f"must be a number in {'(' if open_low else '['}{low:g}, {high:g}]")
 
 

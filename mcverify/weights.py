@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mcverify.errors import InputError, nearest
+from mcverify.validate import one_of
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,5 @@ def weight_law(name: str) -> WeightLaw:
     """The law of that name.
 
     Raises InputError for an unknown name."""
-    if name not in LAWS:
-        raise InputError("weights", name, f"allowed: {', '.join(LAWS)}{nearest(str(name), list(LAWS))}")
+    one_of("weights", name, LAWS)
     return LAWS[name]

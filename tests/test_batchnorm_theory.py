@@ -110,6 +110,8 @@ def test_one_block_written_out(placement: str) -> None:
         (lambda: batchnorm_gradient_growth("relu", True), "whole number above 3"),
         (lambda: batchnorm_gradient_growth("relu", 8, gain=0.0), "gain"),
         (lambda: residual_growth("relu", 0, "pre"), "depth"),
+        (lambda: residual_growth("relu", 10**12, "pre"), "depth"),
+        (lambda: batchnorm_gradient_growth("relu", 10**400), "whole number above 3"),
         (lambda: residual_growth("relu", 3, "middle"), "pre, post"),
         (lambda: residual_growth("relu", 3, "pre", 8, c0=1.0), "inputs that differ"),
         (lambda: residual_growth("relu", 3, "pre", 8, c0=-0.2), "inputs that differ"),

@@ -73,6 +73,13 @@ def test_initialisers_are_sorted():
     assert {r["name"]: r["verdict"] for r in told} == verdicts
 
 
+def test_initialisers_of_more_layers_than_fit_are_refused():
+    shown = mcverify("initialisers", "relu", "--depth", "1000000000000")
+    assert shown.returncode == 2
+    assert "1<=x<=10000" in shown.stderr
+    assert "Traceback" not in shown.stderr
+
+
 def test_simulate_shows_stores_and_repeats(tmp_path):
     shown = mcverify("simulate", TANH, "--samples", 50, "--seed", 3, "--out", tmp_path / "r.nc")
     assert shown.returncode == 0, shown.stderr

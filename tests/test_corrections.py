@@ -271,3 +271,9 @@ def test_first_order_on_the_command_line():
     data = json.loads(told.output)
     assert data["variables"]["q_remainder"]["dims"] == ["layer", "input", "input_2"]
     assert data["attrs"]["order"] == 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_lengths_beyond_the_floats_range_are_told_without_warnings():
+    p = mv.predict(mv.mlp(4, [4, 4, 4], "relu", 1e-300), np.eye(4)[:2], order=1)
+    assert np.isnan(p.c.values[1:, 0, 1]).all()

@@ -116,6 +116,18 @@ def test_bad_architectures_are_refused_before_any_row():
         mv.diagnose_initialisers("relu", [])
 
 
+def test_lengths_without_a_density_are_told_all_the_same():
+    """Linear φ on square orthogonal maps has one length; ReLU on those of two units has none, or up to four times."""
+    isometry = spread(mv.mlp(4, [4, 4], "linear", 1.0, weights="orthogonal"))
+    assert (isometry.relative, isometry.low, isometry.high, isometry.dead) == (0.0, 1.0, 1.0, 0.0)
+    narrow = spread(mv.mlp(2, [2, 2], "relu", 2.0, weights="orthogonal"))
+    assert narrow.low == 0.0
+    assert narrow.high == pytest.approx(4.0)
+    assert narrow.how == "exact law, sampled"
+    for activation, width in (("linear", 8), ("relu", 1), ("relu", 2)):
+        assert len(mv.diagnose_initialisers(activation, [width] * 2)) == len(initialisers.INITIALISERS)
+
+
 # ---- residual and normalised networks ---------------------------------------------------------------------
 
 

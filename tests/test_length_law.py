@@ -369,6 +369,14 @@ def test_outside_the_scope(net, why):
             law(net)
 
 
+def test_what_no_float_holds_is_infinite():
+    """M_l up to 50^300."""
+    net = mv.mlp(3, [5] * 300, "relu", 100.0)
+    assert mv.variance_across_layers(net) == np.inf
+    assert mv.length_law(net).mean == np.inf
+    assert mv.ratio_moments([1.0], 3, sigma_w2=1e300).second == np.inf
+
+
 def test_bad_arguments():
     net = relu(4, 3)
     for arguments, field in (
@@ -380,8 +388,21 @@ def test_bad_arguments():
     with pytest.raises(InputError, match="layer"):
         mv.gradient_law(net, layer=3)
     law = mv.length_law(net)
-    with pytest.raises(InputError, match="order"):
-        law.moment(-1)
+    for bad in (-1, 1e300, float("nan"), True):
+        with pytest.raises(InputError, match="order"):
+            law.moment(bad)
+    assert law.moment(np.int64(1)) == law.mean
+    assert law.rvs(np.int64(2), 0).shape == (2,)
+    for bad in (-1, 2.5, "x", None, (2, -1)):
+        with pytest.raises(InputError, match="size"):
+            law.rvs(bad)
+    with pytest.raises(InputError, match="random_state"):
+        law.rvs(2, "x")
+    for bad in (0, "x", None):
+        with pytest.raises(InputError, match="width"):
+            mv.ratio_moments([1.0], bad)
+    with pytest.raises(InputError, match="x: got"):
+        mv.ratio_moments("x", 3)
     with pytest.raises(InputError, match="p: got"):
         law.ppf(1.5)
     with pytest.raises(InputError, match="x: got"):

@@ -85,6 +85,17 @@ BAD = [
     (lambda: mv.verify(5), "what", "Network"),
     (lambda: inputs.with_gram(np.eye(3), 2), "gram", "rank"),
     (lambda: inputs.digits(10**6), "digits", "at most"),
+    (lambda: mv.mlp(4, [4], "tanh", weights=["gaussian"]), "weights", "allowed"),
+    (lambda: mv.mlp(4, [10**400], "tanh"), "widths[0]", "whole number"),
+    (lambda: mv.mlp(4, [4], "tanh", shared_masks="yes"), "shared_masks", "true or false"),
+    (lambda: mv.predict("net.toml", [[1.0]]), "net", "must be a Network"),
+    (lambda: mv.predict(mv.mlp(1, [4], "tanh"), [[1.0]], order=np.ones(2)), "order", "allowed"),
+    (lambda: mv.simulate("net.toml", [[1.0]]), "net", "must be a Network"),
+    (lambda: mv.validity("net.toml"), "net", "must be a Network"),
+    (lambda: mv.length_law("net.toml"), "net", "must be a Network"),
+    (lambda: mv.gradient_law("net.toml"), "net", "must be a Network"),
+    (lambda: mv.jacobian_moments("net.toml"), "net", "must be a Network"),
+    (lambda: mv.simulate_jacobian_moments("net.toml", [[1.0]]), "net", "must be a Network"),
 ]
 
 
@@ -95,6 +106,10 @@ def test_bad_input_is_one_line_naming_field_and_range(make, field, words):
     assert caught.value.field == field
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_numpy_numbers_are_numbers():
+    assert mv.mlp(4, [4, 4], "tanh", keep=np.float32(0.5), readout=2) == mv.mlp(4, [4, 4], "tanh", keep=0.5, readout=2)
 
 
 @given(arrays(float, st.tuples(st.integers(1, 5), st.just(3)), elements=st.floats(-1e3, 1e3)), st.integers(5, 40))
@@ -184,6 +199,7 @@ def test_custom_activations_are_not_written():
         ("[verify]\nmargin=1\n", "file", "either"),
         ("network = 3", "network", "table"),
         ("layer = 3", "layer", "list"),
+        ("[network]\ninput_dim=4\nwidth=4\ndepth=1000000000000\nactivation='tanh'", "network.depth", "at most 100,000"),
         ("[[layer]]\ntype='dens'", "layer[0].type", "did you mean 'dense'"),
         ("[[layer]]\ntype='dense'\nfan_in=4", "layer[0].fan_out", "required"),
         ("[[layer]]\ntype='dense'\nfan_in=4\nfan_out='a'", "layer[0].fan_out", "whole number"),

@@ -98,5 +98,9 @@ def test_formats_by_name():
     assert mv.depth_limit("float16", 2**10, 2**19).subnormal_weights  # √(c/nL) < 2⁻¹⁴ from nL = 2²⁸ c on
     with pytest.raises(InputError, match="did you mean 'float16'"):
         mv.depth_limit("floa16", 4, 4)
+    with pytest.raises(InputError, match="format: got"):
+        mv.depth_limit(["float16"], 4, 4)
+    with pytest.raises(InputError, match="depth: got 1000"):
+        mv.depth_limit("float16", 4, 10**400)
     with pytest.raises(InputError, match="take fewer bits"):
         kept_growth(12, 10**6)

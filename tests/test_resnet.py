@@ -73,6 +73,8 @@ def test_network_tables():
 BAD = [
     (lambda: mv.resnet(4, 6, 0, "relu"), "depth", "at least 1"),
     (lambda: mv.resnet(4, 0, 2, "relu"), "fan_in", "at least 1"),
+    (lambda: mv.resnet(4, 6, 10**12, "relu"), "depth", "at most 100,000"),
+    (lambda: mv.resnet(4, 6, 2, "relu", order=["pre"]), "order", "pre, post"),
     (lambda: mv.resnet(4, 6, 2, "relu", order="middle"), "order", "pre, post"),
     (lambda: mv.resnet(4, 6, 2, "relu", sigma_a2=0.1), "sigma_a2", "give sigma_v2"),
     (lambda: mv.resnet(4, 6, 2, "relu", scale=[1.0]), "scale", "a list of 2"),

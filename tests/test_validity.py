@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -113,7 +114,7 @@ def test_a_wrong_boundary_fails(monkeypatch):
 
 def test_margins():
     assert parse_margin("5%") == parse_margin(0.05) == parse_margin(" 0.05 ") == 0.05
-    for bad in ("5 percent", "-5%", "0", "200%", "", "nan", True):
+    for bad in ("5 percent", "-5%", "0", "200%", "", "nan", True, 1e-300):
         with pytest.raises(InputError, match="margin"):
             parse_margin(bad)
 
@@ -147,3 +148,15 @@ def test_command_line(tmp_path):
     assert refused.exit_code == 2
     assert "convolution" in refused.output
     assert refused.output.count("\n") == 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_networks_that_are_all_alike_or_dead(monkeypatch):
+    """Correlations of one unit are 1 or do not exist, so that points have no standard error, or no networks."""
+    monkeypatch.setattr(confirmation, "_TYPICAL", 300)
+    monkeypatch.setattr(confirmation, "_WORK", 4e6)
+    for net, x in ((mv.mlp(4, [2] * 6, "relu", 2.0), None), (mv.mlp(4, [2] * 3, "relu", 1.5), [[1.0] * 4, [-1.0] * 4]),
+                   (mv.mlp(4, [2, 2], "sign"), None)):  # fmt: skip
+        v = mv.validity(net, x, 1.0, threads=1)
+        assert v.exit_code in (0, 1, 3)
+        assert not any(math.isnan(p.measured) for row in v.rows for p in row.points)

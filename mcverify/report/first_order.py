@@ -26,9 +26,10 @@ def as_dict(net: Network, x: NDArray[Any]) -> dict[str, Any]:
     return finite(results.as_dict(predict(net, x, order=1)))
 
 
-def show(net: Network, x: NDArray[Any], console: Console) -> None:
-    """Each mean at the network's own widths, layer by layer for the first input, and c between the first two."""
-    p = predict(net, x, order=1)
+def show(net: Network, p: xr.Dataset, console: Console) -> None:
+    """Each mean at the network's own widths, layer by layer for the first input, and c between the first two.
+
+    p: predict(net, x, order=1)."""
     layers = p.sizes["layer"]
     table = Table(box=None, header_style="bold", pad_edge=False)
     names = [(name, sign) for name, sign in _SHOWN if name != "c" or p.sizes["input"] > 1]

@@ -13,7 +13,7 @@ from mcverify.batches import check_batches
 from mcverify.errors import InputError
 from mcverify.kernels import memory
 from mcverify.kernels.backends import backend as find_backend
-from mcverify.network import Network, describe
+from mcverify.network import Network, check_network, describe
 from mcverify.random_map import choice
 from mcverify.random_map.engine import Engine
 from mcverify.simulation import observables
@@ -141,6 +141,7 @@ def simulate(
     Raises InputError before any work starts; also for a batch norm at eps = 0 over so few columns that gradients have
     no finite mean or variance, unless replicates are asked for.
     """
+    check_network(net)
     count("samples", samples, least=2)
     count("tangents", tangents, least=0)
     if threads is not None:

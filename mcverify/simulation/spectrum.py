@@ -21,7 +21,7 @@ from mcverify.layers import chain
 from mcverify.layers.batchnorm import BatchNorm
 from mcverify.layers.chain import Record
 from mcverify.layers.convolution import Convolution
-from mcverify.network import Network, describe
+from mcverify.network import Network, check_network, describe
 from mcverify.simulation.executor import Progress, chunk_size, in_chunks
 from mcverify.simulation.moments import Moments
 from mcverify.simulation.simulate import Seed, choose_engine, seed_of
@@ -166,6 +166,7 @@ def _plan(
     probes: int,
 ) -> tuple[FloatArray, Plan, dict[str, Any]]:  # fmt: skip
     """(inputs, plan, attributes)."""
+    check_network(net)
     count("samples", samples, least=2)
     if threads is not None:
         count("threads", threads)

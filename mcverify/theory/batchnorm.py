@@ -26,7 +26,7 @@ from mcverify.activations import Activation
 from mcverify.activations import activation as look_up
 from mcverify.errors import InputError
 from mcverify.expectations import gaussian, sphere
-from mcverify.validate import between, count, positive
+from mcverify.validate import MOST_LAYERS, between, count, one_of, positive
 
 Floats = NDArray[np.float64]
 
@@ -42,7 +42,7 @@ def batchnorm_gradient_growth(activation: str | Activation, batch: float = math.
     σ_w² and σ_b². Source: Yang et al. 2019. Raises InputError for a φ that does not tell the inputs apart."""
     phi = look_up(activation)
     positive("gain", gain)
-    if batch != math.inf:
+    if not _unbounded(batch):
         return float(sphere.gradient_growth(phi, _checked(batch), gain=gain).value)
     return gain**2 * _slopes(phi, gain) / _told_apart(phi, _spread(phi, gain))
 
@@ -58,13 +58,12 @@ def batchnorm_residual_growth(
     length q0, and the correlation c0 between any two inputs. batch: above 3, or math.inf. A limit in the width; in
     "post" it takes x for Gaussian, an error of order 1/batch unless φ is linear."""
     phi = look_up(activation)
-    count("depth", depth)
+    count("depth", depth, most=MOST_LAYERS)
     for name, value in (("q0", q0), ("sigma_w2", sigma_w2), ("gain", gain)):
         positive(name, value)
     between("c0", c0, -1.0, 1.0)
-    if placement not in PLACEMENTS:
-        raise InputError("placement", placement, f"allowed: {', '.join(PLACEMENTS)}")
-    size = batch if batch == math.inf else _checked(batch)
+    one_of("placement", placement, PLACEMENTS)
+    size = batch if _unbounded(batch) else _checked(batch)
     if not -1.0 / (size - 1.0) <= c0 < 1.0:
         raise InputError("c0", c0, f"must be in [-1/(batch - 1), 1) at batch {batch:g}: inputs that differ")
     added = _pre(phi, size, q0 * (1.0 - c0), sigma_w2, gain) if placement == "pre" else _post(phi, size, q0, c0)
@@ -110,8 +109,12 @@ def _post(phi: Activation, batch: float, q0: float, c0: float) -> Added:
     return added
 
 
+def _unbounded(batch: float) -> bool:
+    return isinstance(batch, float) and batch == math.inf
+
+
 def _checked(batch: float) -> int:
-    if not isinstance(batch, Integral) or isinstance(batch, bool):
+    if not isinstance(batch, Integral) or isinstance(batch, bool) or batch > 2**53:
         raise InputError("batch", batch, "must be a whole number above 3, or math.inf")
     sphere.inverse_variance(int(batch))  # says what does not exist at 3 and below
     return int(batch)

@@ -52,11 +52,11 @@ def first_order(net: Network, p: Prediction, *, drawn: bool = True) -> FirstOrde
     dropout at most between two."""
     q = np.diagonal(p.q, axis1=1, axis2=2)
     chain = stages(net, q)
-    own = _lengths(chain, q)
     top = np.diagonal(p.grad_gram, axis1=1, axis2=2)[-1]
-    return FirstOrder(
-        *_covariances(chain, p.q, own), length=_length(chain, own), grad_norm2=gradients(chain, q, top, own, drawn)
-    )
+    with np.errstate(all="ignore"):  # NaN where lengths leave the floats' range
+        own = _lengths(chain, q)
+        covariances, gradient = _covariances(chain, p.q, own), gradients(chain, q, top, own, drawn)
+        return FirstOrder(*covariances, length=_length(chain, own), grad_norm2=gradient)
 
 
 def _lengths(chain: list[Stage], q: FloatArray) -> Lengths:

@@ -17,11 +17,13 @@ import numpy as np
 from mcverify.activations import Activation
 from mcverify.errors import Unpredictable
 from mcverify.layers.dense import Dense
+from mcverify.layers.dropout import Dropout
 from mcverify.layers.layer import Layer
 from mcverify.network import Network
 from mcverify.theory.finite_width import length_variance
 from mcverify.theory.growth import exp
 from mcverify.theory.length_law import LengthLaw, gradient_law, length_law
+from mcverify.theory.phase import phase
 from mcverify.theory.propagation import Prediction
 from mcverify.weights import LAWS
 
@@ -30,14 +32,16 @@ LARGEST_CHANGE = 10.0
 LARGEST_SPREAD = 0.5
 """Of single networks, relative to their mean: beyond it failure mode 2. A convention: there is no threshold."""
 _NINE_IN_TEN = (0.05, 0.5, 0.95)
+_ROUNDING = 1e-12  # of a logarithm's moments, over hundreds of layers
+_SAMPLES = 20_000  # for quantiles: 5% to within half a percentage point
 
 
 @dataclass(frozen=True)
 class Spread:
     """Of a positive quantity over networks, relative to its mean: standard deviation, and the quantiles 5%, 50%, 95%.
 
-    dead: the probability that it is 0. how: "exact law", "law of Gaussian weights" in place of others,
-    or "first order"."""
+    dead: the probability that it is 0. how: "exact law", "law of Gaussian weights" in place of others, or "first
+    order"; with ", sampled" where the quantiles come from samples of a law that has no density to be followed."""
 
     relative: float
     low: float
@@ -126,8 +130,14 @@ def _how(net: Network) -> str:
 
 def _of_law(law: LengthLaw, how: str) -> Spread:
     mean = law.log_moment(1)
-    relative = math.sqrt(max(0.0, math.expm1(min(law.log_moment(2) - 2 * mean, 700.0))))
-    low, median, high = (float(v) for v in np.exp(law.ppf_log(np.array(_NINE_IN_TEN)) - mean))
+    excess = law.log_moment(2) - 2 * mean
+    relative = math.sqrt(math.expm1(min(excess, 700.0))) if excess > _ROUNDING else 0.0
+    try:
+        at = law.ppf_log(np.array(_NINE_IN_TEN))
+    except Unpredictable:  # one value, as of linear φ on square orthogonal maps, or too rough to be inverted
+        at = np.quantile(law.rvs_log(_SAMPLES, 0), _NINE_IN_TEN, method="inverted_cdf")
+        how += ", sampled"
+    low, median, high = (float(v) for v in np.exp(at - mean))
     return Spread(relative, low, median, high, law.dead, how)
 
 
@@ -144,19 +154,19 @@ def in_words(net: Network, p: Prediction) -> list[str]:
     """A sentence on each of the failure modes, for a network whose maps follow one another."""
     out, found = [], rates(p)
     if found is not None:
-        out.append(f"Failure mode 1, a mean that is not kept to a factor ten: {_first(net, found)}.")
+        out.append(f"Failure mode 1, a mean that is not kept to a factor ten: {_first(net, p, found)}.")
     spread = length_spread(net, p)
     if spread is not None:
         out.append(f"Failure mode 2, networks that scatter about the mean: {_second(net, spread)}.")
     return out
 
 
-def _first(net: Network, r: Rates) -> str:
+def _first(net: Network, p: Prediction, r: Rates) -> str:
     told = f"lengths change by a factor {r.length_total:.3g} in all, gradients by {r.gradient_total:.3g}"
     if not r.failing:
         return f"no, {told}"
     each = f"lengths {_change(r.length)} a layer, gradients {_change(r.gradient)}"
-    return f"yes, {each}; {told}{_cause(net)}"
+    return f"yes, {each}; {told}{_cause(net, p)}"
 
 
 def _change(factor: float) -> str:
@@ -165,15 +175,17 @@ def _change(factor: float) -> str:
     return f"{'fall' if factor < 1 else 'grow'} by a factor {factor:.3g}"
 
 
-def _cause(net: Network) -> str:
-    """Why, for positively homogeneous φ, where it is σ_w² alone."""
+def _cause(net: Network, p: Prediction) -> str:
+    """Why: σ_w² alone for positively homogeneous φ, and for others inputs that start away from the fixed point."""
     maps, phis = [net.random_map(i) for i in net.maps], {phi for _, _, phi in net.gains() if phi is not None}
     sigmas = {m.sigma_w2 for m in maps[1:]}
     if len(phis) != 1 or len(sigmas) != 1:
         return ""
     (phi,), (sigma_w2,) = phis, sigmas
     critical = critical_of(phi)
-    if critical is None or abs(sigma_w2 / critical - 1) < 1e-9:
+    if critical is None:
+        return _start(net, p, phi)
+    if abs(sigma_w2 / critical - 1) < 1e-9:
         return ""
     side = "below" if sigma_w2 < critical else "above"
     text = f": σ_w² = {sigma_w2:.4g} is {side} the {critical:.4g} at which {phi.name} keeps lengths"
@@ -181,6 +193,19 @@ def _cause(net: Network) -> str:
     if bias > 0 and sigma_w2 < critical:
         text += f"; biases hold lengths at a floor, q = {bias / (1 - sigma_w2 / critical):.3g}, but not gradients"
     return text
+
+
+def _start(net: Network, p: Prediction, phi: Activation) -> str:
+    """What of the change is the way to the fixed point, where that itself keeps gradients to a hundredth a layer."""
+    top, first = net.random_map(net.maps[-1]), float(np.diagonal(p.gram[0]).mean())
+    found = phase(phi, sigma_w2=top.sigma_w2, sigma_b2=top.sigma_b2, q0=max(first, 1e-300))
+    dropout = any(isinstance(layer, Dropout) for layer in net.layers)
+    if dropout or not 0 < found.q < math.inf or abs(found.chi_1 - 1) > 0.01 or abs(first / found.q - 1) < 0.1:
+        return ""
+    return (
+        f": inputs start at q = {first:.3g} and lengths go to q* = {found.q:.3g}, where gradients are kept "
+        f"(χ_1 = {found.chi_1:.6g}); the first layers make the change, the variances do not"
+    )
 
 
 def critical_of(phi: Activation) -> float | None:

@@ -23,7 +23,7 @@ from mcverify.layers.activation import Activation
 from mcverify.layers.convolution import Convolution
 from mcverify.layers.dense import Dense
 from mcverify.layers.layer import Layer
-from mcverify.network import Network
+from mcverify.network import Network, check_network
 from mcverify.theory.phase import phase
 from mcverify.theory.propagation import propagate
 
@@ -49,6 +49,7 @@ def chain_of(net: Network, activated: bool) -> list[tuple[Layer, Phi | None]]:
 
     Raises Unpredictable where anything but dense maps, or convolutions that keep positions apart, and activations
     stands in the network; InputError where an activation is asked for that is not there."""
+    check_network(net)
     out: list[tuple[Layer, Phi | None]] = []
     for i, layer in enumerate(net.layers):
         if isinstance(layer, Activation) and out[-1][1] is None:

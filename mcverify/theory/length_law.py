@@ -16,6 +16,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,17 +26,18 @@ from mcverify.activations import activation as look_up
 from mcverify.errors import InputError, Unpredictable
 from mcverify.layers.activation import Activation
 from mcverify.layers.dense import Dense
-from mcverify.network import Network
+from mcverify.network import Network, check_network
 from mcverify.random_map.engine import Map
 from mcverify.theory import log_product
 from mcverify.theory.growth import exp
 from mcverify.theory.layer_factor import Factor, draw_log
 from mcverify.theory.log_product import Inversion
-from mcverify.validate import count, positive
+from mcverify.validate import between, count, positive
 from mcverify.weights import LAWS, weight_law
 
 FloatArray = NDArray[np.float64]
 Seed = int | np.random.Generator | None
+_HIGHEST = 1000.0  # order of a moment
 
 
 @dataclass(frozen=True)
@@ -82,17 +84,17 @@ class LengthLaw:
         return float(self.log_cumulants[1])
 
     def log_moment(self, order: float) -> float:
-        """The logarithm of E value^order, of any real order ≥ 0.
+        """The logarithm of E value^order, of any real order from 0 to 1000.
 
-        Raises InputError for a negative order: 1/value may be infinite."""
-        if not (isinstance(order, int | float) and 0 <= order < math.inf):
-            raise InputError("order", order, "must be a number, at least 0; for logarithms see log_cumulants")
+        Raises InputError for a negative order, as 1/value may be infinite, and for larger ones, whose cost grows as
+        their square."""
+        between("order", order, 0.0, _HIGHEST)
         if order == 0:
             return 0.0
         return self.log_survival + order * self.log_scale + log_product.log_moment(self.factors, order)
 
     def moment(self, order: float) -> float:
-        """E value^order, of any real order ≥ 0, the atom included."""
+        """E value^order, of any real order from 0 to 1000, the atom included."""
         return exp(self.log_moment(order))
 
     @property
@@ -148,7 +150,13 @@ class LengthLaw:
 
     def rvs_log(self, size: int | tuple[int, ...] = 1, random_state: Seed = None) -> FloatArray:
         """Samples of the logarithm, −∞ for dead networks."""
-        rng, shape = np.random.default_rng(random_state), (size,) if isinstance(size, int) else tuple(size)
+        shape = (size,) if isinstance(size, Integral) else size
+        if not isinstance(shape, tuple) or not all(isinstance(n, Integral) and n >= 0 for n in shape):
+            raise InputError("size", size, "must be a whole number, at least 0, or a tuple of them")
+        try:
+            rng = np.random.default_rng(random_state)
+        except (TypeError, ValueError):
+            raise InputError("random_state", random_state, "must seed numpy.random.default_rng") from None
         y = np.full(shape, self.log_scale)
         for f in self.factors:
             y += draw_log(f, shape, rng)
@@ -263,6 +271,7 @@ def _survival(steps: Sequence[Step]) -> float:
 
 
 def _layer(net: Network, layer: int | None) -> int:
+    check_network(net)
     layer = len(net.maps) if layer is None else layer
     count("layer", layer)
     if layer > len(net.maps):
@@ -286,6 +295,7 @@ def _steps(net: Network, laws: Sequence[str] = _SPHERICAL) -> list[Step]:
     """Each map, of one of the laws, with the slopes (below 0, above 0) of the φ above it, (1, 1) for none.
 
     Raises Unpredictable for what has no exact law here."""
+    check_network(net)
     out: list[Step] = []
     for i, v in enumerate(net.layers):
         where = f"layer {i + 1}"

@@ -43,14 +43,18 @@ def ratio_moments(
     law, (below, above) = weight_law(weights), slopes_of(activation)
     if not law.independent:
         raise Unpredictable(f"{weights} weights are not independent; ask length_law")
-    v = np.asarray(x, dtype=np.float64)
+    allowed = "must be one vector (fan_in,), finite and not zero"
+    try:
+        v = np.asarray(x, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError("x", x, allowed) from None
     if v.ndim != 1 or not np.isfinite(v).all() or not v.any():
-        raise InputError("x", f"shape {v.shape}", "must be one vector (fan_in,), finite and not zero")
+        raise InputError("x", f"shape {v.shape}", allowed)
     v = v / np.abs(v).max()
     concentration = float((v**4).sum() / (v**2).sum() ** 2)
     mean = sigma_w2 * 0.5 * (below**2 + above**2)
-    fourth = sigma_w2**2 * 0.5 * (below**4 + above**4) * (3 + (law.kurtosis - 3) * concentration)
-    return RatioMoments(mean, mean**2 + (fourth - mean**2) / width)
+    fourth = sigma_w2 * sigma_w2 * 0.5 * (below**4 + above**4) * (3 + (law.kurtosis - 3) * concentration)
+    return RatioMoments(mean, mean * mean * (1 - 1 / width) + fourth / width)
 
 
 def variance_across_layers(net: Network, m0: float = 1.0) -> float:
@@ -66,7 +70,9 @@ def variance_across_layers(net: Network, m0: float = 1.0) -> float:
         cross = (cross + (second if k else 0.0)) * f.mean
         second *= second_moment(f)
         squares, products = squares + second, products + cross
-    return m0**2 * (squares / depth - (squares + 2 * products) / depth**2)
+    if not math.isfinite(squares + products):  # no float holds E M²
+        return math.inf
+    return m0 * m0 * (squares / depth - (squares + 2 * products) / depth**2)
 
 
 def second_moment(f: Factor) -> float:
@@ -76,7 +82,7 @@ def second_moment(f: Factor) -> float:
     square_of_b = (n + 5) / (4 * (n + 2))
     spread = f.high - f.low
     g = (n + 2) / n * (1.0 if math.isinf(big) else big / (big + 2))
-    return f.gain**2 * g * (f.low**2 + f.low * spread + spread**2 * square_of_b)
+    return f.gain * f.gain * g * (f.low**2 + f.low * spread + spread**2 * square_of_b)
 
 
 # E w⁶/(E w²)³ of the symmetric laws without atoms.

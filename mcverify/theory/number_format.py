@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from mcverify.errors import InputError, nearest
-from mcverify.validate import count, positive
+from mcverify.errors import InputError
+from mcverify.validate import count, one_of, positive
 
 FloatArray = NDArray[np.float64]
 
@@ -48,9 +48,7 @@ def depth_limit(format: str, fan_in: int, depth: int, c: float = 1.0) -> DepthLi
 
     Limit of infinite width for units N(0, 1) at the first block; half_lost_at goes by the collapse on L/(c 4^p) (see
     `kept_growth`), to a few percent. Raises InputError for another format, or numbers out of range."""
-    if format not in SIGNIFICAND_BITS:
-        known = list(SIGNIFICAND_BITS)
-        raise InputError("format", format, f"allowed: {', '.join(known)}{nearest(str(format), known)}")
+    one_of("format", format, SIGNIFICAND_BITS)
     count("fan_in", fan_in)
     count("depth", depth)
     positive("c", c)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from mcverify import inputs, results
 from mcverify.correlation import correlation
 from mcverify.errors import InputError
 from mcverify.layers.grid import on_first_grid
-from mcverify.network import Network, describe
+from mcverify.network import Network, check_network, describe
 from mcverify.theory.corrections import FirstOrder, first_order
 from mcverify.theory.finite_width import length_variance
 from mcverify.theory.propagation import propagate
@@ -42,8 +43,9 @@ def predict(
     between networks q_var (of the empirical q) and grad_norm2_var. chi and grad_gram off its diagonal stay limits.
     Raises InputError for unusable inputs, Unpredictable where theory has no answer, to the order asked for.
     """
-    if order not in (0, 1):
+    if not isinstance(order, Integral) or order not in (0, 1):
         raise InputError("order", order, "allowed: 0 (the limit of infinite width) or 1 (first order in 1/width)")
+    check_network(net)
     x = inputs.checked(x, net.input_shape)
     p = propagate(net, x, inputs.checked_cotangent(cotangent, len(x), net.shapes[net.end]))
     diagonal = np.arange(len(x))

@@ -12,7 +12,7 @@ from mcverify.activations import Activation
 from mcverify.activations import activation as look_up
 from mcverify.expectations import gaussian
 from mcverify.theory.growth import exp
-from mcverify.validate import count, positive, variance
+from mcverify.validate import MOST_LAYERS, count, positive, variance
 
 FloatArray = NDArray[np.float64]
 
@@ -50,7 +50,7 @@ def resnet_trajectory(
     for name, value in (("sigma_v2", sigma_v2), ("sigma_w2", sigma_w2), ("sigma_b2", sigma_b2), ("sigma_a2", sigma_a2)):
         variance(name, value)
     variance("p0", p0)
-    count("depth", depth)
+    count("depth", depth, most=MOST_LAYERS)
     p, q, chi = np.empty(depth + 1), np.empty(depth), np.empty(depth)
     p[0] = p0
     for l in range(depth):

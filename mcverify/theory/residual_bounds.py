@@ -21,11 +21,12 @@ from scipy.special import zeta
 
 from mcverify.errors import InputError
 from mcverify.theory.growth import exp
-from mcverify.validate import between, count, positive, variance
+from mcverify.validate import between, count, one_of, positive, variance
 
 FloatArray = NDArray[np.float64]
 
 MODULES = ("relu", "linear")
+_MOST = 10_000_000  # scales in a list
 _TERMS = 100_000  # of an infinite product; the rest by Hurwitz's zeta, to the fourth order in its terms
 
 
@@ -42,7 +43,7 @@ class PowerScales:
 
     def first(self, depth: int) -> FloatArray:
         """η_1 … η_depth."""
-        count("depth", depth)
+        count("depth", depth, most=_MOST)
         return np.asarray(self.a * np.arange(1.0, depth + 1) ** -self.p)
 
 
@@ -66,8 +67,7 @@ def length_bounds(
     scales: η_1 … η_L, or PowerScales, to `depth` or for ever. kappa: of a linear-ending module. ratio: r_0 = x̄_0/√M_0
     in [0, 1], of inputs x_0 ≥ 0. Raises InputError for another module, numbers out of range, and where the sum that
     decides diverges."""
-    if module not in MODULES:
-        raise InputError("module", module, f"allowed: {', '.join(MODULES)}")
+    one_of("module", module, MODULES)
     positive("kappa", kappa)
     between("ratio", ratio, 0.0, 1.0)
     linear, square = (2.0 / math.sqrt(math.pi), 1.0) if module == "relu" else (0.0, kappa)
@@ -84,19 +84,26 @@ def length_bounds(
                 "or say a depth",
             )  # fmt: skip
         eta, last = scales.first(_TERMS), scales
-    sums = {k: float((eta**k).sum()) + _rest(last, k) for k in (1, 2) if k >= power}
-    log_upper = float(np.log1p(linear * eta + square * eta**2).sum()) + _rest_of_product(last, linear, square)
+    with np.errstate(over="ignore"):  # inf beyond the largest float
+        sums = {k: float((eta**k).sum()) + _rest(last, k) for k in (1, 2) if k >= power}
+        log_upper = float(np.log1p(linear * eta + square * eta**2).sum()) + _rest_of_product(last, linear, square)
     upper = exp(log_upper)
     lower = 1.0 + sums[2] + ratio * linear * sums[1] if module == "relu" else upper
     return LengthBounds(lower, upper, sums[power])
 
 
 def _listed(scales: ArrayLike, depth: int | None) -> FloatArray:
-    eta = np.asarray(scales, dtype=np.float64)
+    allowed = "must be a list of finite numbers, at least 0, or PowerScales"
+    try:
+        eta = np.asarray(scales, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError("scales", scales, allowed) from None
     if eta.ndim != 1 or not len(eta) or not np.isfinite(eta).all() or (eta < 0).any():
-        raise InputError("scales", np.shape(scales), "must be a list of finite numbers, at least 0, or PowerScales")
-    if depth is not None and depth != len(eta):
-        raise InputError("depth", depth, f"must be the number of scales, {len(eta)}, or left out")
+        raise InputError("scales", scales, allowed)
+    if depth is not None:
+        count("depth", depth)
+        if depth != len(eta):
+            raise InputError("depth", depth, f"must be the number of scales, {len(eta)}, or left out")
     return eta
 
 

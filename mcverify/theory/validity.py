@@ -50,11 +50,11 @@ class Deviation:
     def size(self, kind: Kind, factor: float = 1.0) -> FloatArray:
         """The deviation at all hidden widths times `factor`, (layer, item)."""
         mean = np.abs(self.shift) / factor
-        return mean if kind == "mean" else np.sqrt(self.variance / factor + mean**2)
+        return mean if kind == "mean" else np.sqrt(np.maximum(self.variance, 0.0) / factor + mean**2)
 
     def needed(self, kind: Kind, margin: float) -> FloatArray:
         """The smallest factor at which each deviation is within the margin, (layer, item)."""
-        s2, v = self.shift**2, self.variance
+        s2, v = self.shift**2, np.maximum(self.variance, 0.0)  # of sign(h) it is 0, to rounding
         if kind == "mean":
             return np.abs(self.shift) / margin
         return (v + np.sqrt(v**2 + 4 * margin**2 * s2)) / (2 * margin**2)
