@@ -81,6 +81,14 @@ def test_a_smooth_network_s_spread_is_log_normal_to_first_order():
     assert math.log(s.high / s.median) == pytest.approx(math.log(s.median / s.low))
 
 
+def test_other_weights_are_not_told_as_exact():
+    """At one input unit uniform weights have E R² = 1 + 2.6/n, not 1 + 5/n, at the first map."""
+    net = mv.mlp(1, [12] * 3, "relu", 2.0, weights="uniform")
+    assert spread(net).how == "law of Gaussian weights"
+    assert mv.ratio_moments([1.0], 12, weights="uniform").second == pytest.approx(1 + 2.6 / 12)
+    assert spread(mv.mlp(1, [12] * 3, "relu", 2.0)).how == "exact law"
+
+
 # ---- all initialisers on one architecture -----------------------------------------------------------------
 
 
