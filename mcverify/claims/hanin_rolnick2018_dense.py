@@ -61,6 +61,7 @@ def relu(shape: Callable[[int], list[int]], sigma_w2: float = 2.0) -> Callable[[
 
 
 def tapered(width: int) -> list[int]:
+    """Four layers of two widths in turn."""
     return [width, 2 * width, width, 2 * width]
 
 

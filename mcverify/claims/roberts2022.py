@@ -3,8 +3,6 @@ order in depth/width. Means of narrow networks are held against it directly, its
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from mcverify.claims import mutations
@@ -20,8 +18,6 @@ SOURCE = "Roberts, Yaida & Hanin 2022, arXiv:2106.10165"
 INPUT_DIM = 64
 NARROW = (30,)
 _ORTHOGONAL = Mutant("orthogonal weights, of the same limit", mutations.weights("orthogonal"))
-
-Read = Callable[[FirstOrder], FloatArray]
 
 
 def _narrow(phi: str, sigma_w2: float, sigma_b2: float, pairs: int) -> Networks:

@@ -148,6 +148,7 @@ _OF_THE_CRITICAL_POINT = (
     " (a lower bound alone: ξ_c is 258,000 layers, which correlations have only nearer to c* than networks can show)"
 )
 _LINEAR = Mutant("linear in place of tanh", mutations.activation("linear"))
+_SHORT = Mutant("σ_w² short by 10%", mutations.weight_gain(0.9))
 
 
 def survival_claim(s: Stretch) -> Claim:
@@ -182,9 +183,9 @@ def survival_claim(s: Stretch) -> Claim:
         margin_reason="of L/(L + 6ξ_c): less than the distance from the half that sorts",
         labels=lambda net: ["L/(L + 6ξ_c)"],
         rival=Rival("on the other side of depth 1003 as far", lambda net, x: 1 - followed(net, x)),
-        # Above 1 a wrong σ_w² makes signals longer over so few layers, and that hides what it does to correlations.
-        mutants=(_LINEAR if s.sigma_w2 > 1 else Mutant("σ_w² off by 10%", mutations.weight_gain(1.1)),),
-        knob=None if s.sigma_w2 > 1 else mutations.weight_gain,
+        # Above 1 a larger σ_w² makes signals longer over so few layers, and that hides what it does to correlations.
+        mutants=(_SHORT, _LINEAR) if s.sigma_w2 > 1 else (Mutant("σ_w² off by 10%", mutations.weight_gain(1.1)),),
+        knob=(lambda size: mutations.weight_gain(1 / size)) if s.sigma_w2 > 1 else mutations.weight_gain,
     )  # fmt: skip
 
 
