@@ -166,7 +166,7 @@ BAD = [
     (["verify", "poole2016.xi_q", "--alpha", "0"], "alpha", "(0, 0.5]"),
     (["verify", "poole2016.xi_q", "--budget", "-1"], "budget", "90s"),
     (["verify", "poole2016.xi_q", "--seed", "-1"], "--seed", "whole number"),
-    (["verify", "poole2016.xi_q", "--backend", "cuda"], "backend", "allowed"),
+    (["verify", "poole2016.xi_q", "--backend", "gpu"], "backend", "allowed"),
     (["simulate", TANH, "--samples", "1"], "samples", "at least 2"),
     (["simulate", TANH, "--engine", "warp"], "engine", "allowed"),
     (["simulate", TANH, "--out", "/nowhere/x.nc"], "--out", "folder that exists"),
