@@ -73,19 +73,21 @@ class Validity:
     rows: tuple[Row, ...]
     deviations: tuple[Deviation, ...] = field(repr=False)
     widths: tuple[int, ...] = ()
+    interrupted: bool = False
 
     @property
     def exit_code(self) -> int:
-        """0, or 1 where a prediction fails at twice its boundary's widths, or 3 where sampling left one undecided."""
+        """0, or 1 where a prediction fails at twice its boundary's widths, or 3 where sampling left one undecided or
+        was interrupted."""
         said = {row.agreement for row in self.rows}
-        return 1 if "fails" in said else 3 if "undecided" in said else 0
+        return 1 if "fails" in said else 3 if "undecided" in said or self.interrupted else 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
         rows = [asdict(row) for row in self.rows]
         return {
             "network": self.network, "margin": self.margin, "seed": self.seed, "widths": list(self.widths),
-            "exit_code": self.exit_code, "rows": rows,
+            "exit_code": self.exit_code, "rows": rows, "interrupted": self.interrupted,
         }  # fmt: skip
 
 
@@ -120,16 +122,22 @@ def validity(
     found = boundaries(net, points, allowed)
     plans = [_planned(net, points, b, every[b.quantity]) if confirm else [] for b in found]
     watch = _Watch(progress, sum(work for plan in plans for *_, work in plan))
-    rows = []
+    rows, interrupted = [], False
     for b, plan in zip(found, plans, strict=True):
         measured: list[Point] = []
-        for factor, networks, work in plan:
-            key = stream_key(seed, f"validity/{b.quantity}/{b.kind}/{factor!r}")
-            take = partial(_point, net, points, b, every[b.quantity], factor, networks, key, backend, threads)
-            point = take(watch.within(work, networks))
-            measured += [] if point is None else [point]
-        rows.append(Row(b, tuple(measured), *_agreement(b, measured, confirm)))
-    return Validity(describe(net), allowed, seed, tuple(rows), tuple(every.values()), tuple(hidden(net)))
+        try:
+            for factor, networks, work in () if interrupted else plan:
+                key = stream_key(seed, f"validity/{b.quantity}/{b.kind}/{factor!r}")
+                take = partial(_point, net, points, b, every[b.quantity], factor, networks, key, backend, threads)
+                point = take(watch.within(work, networks))
+                measured += [] if point is None else [point]
+        except KeyboardInterrupt:
+            interrupted = True
+        cut: tuple[Agreement, str] = ("not sampled", "interrupted")
+        rows.append(Row(b, tuple(measured), *(cut if interrupted and plan else _agreement(b, measured, confirm))))
+    return Validity(
+        describe(net), allowed, seed, tuple(rows), tuple(every.values()), tuple(hidden(net)), interrupted=interrupted
+    )  # fmt: skip
 
 
 @dataclass
@@ -187,6 +195,8 @@ def _point(
     plan = Plan(other, x, engine, key)
     _, kept = sample(plan, {"y": measure}, 0, networks, threads, progress, keep=True)
     y = np.concatenate(kept["y"])
+    if len(y) < networks:  # Ctrl-C ends a sample where it stands
+        raise KeyboardInterrupt
     y = y[np.isfinite(y)]  # a dead network has no correlation
     if len(y) < _FEWEST:
         return None

@@ -112,6 +112,25 @@ def test_a_wrong_boundary_fails(monkeypatch):
     assert v.exit_code == 1
 
 
+def test_an_interrupt_keeps_the_theory_and_what_was_sampled(monkeypatch):
+    """Ctrl-C ends a point's sample where it stands: that point, and those after it, are not judged."""
+    real, calls = confirmation.sample, []
+
+    def cut(plan, measures, start, samples, *rest, **named):
+        calls.append(samples)
+        return real(plan, measures, start, samples if len(calls) <= 3 else 2, *rest, **named)
+
+    monkeypatch.setattr(confirmation, "sample", cut)
+    found = mv.validity(mv.mlp(8, [20] * 3, "tanh", 1.5), margin="20%", threads=1)
+    assert found.interrupted
+    assert found.exit_code == 3
+    assert len(calls) == 4
+    assert found.rows[0].agreement != "not sampled"
+    cut_short = [row for row in found.rows if row.reason == "interrupted"]
+    assert len(cut_short) >= 3
+    assert {row.agreement for row in cut_short} == {"not sampled"}
+
+
 def test_margins():
     assert parse_margin("5%") == parse_margin(0.05) == parse_margin(" 0.05 ") == 0.05
     for bad in ("5 percent", "-5%", "0", "200%", "", "nan", True, 1e-300):

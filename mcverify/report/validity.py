@@ -104,6 +104,8 @@ def show(v: Validity, console: Console) -> None:
             console.print(f"{row.boundary.quantity}, {_OF[row.boundary.kind]}: {told}.", highlight=False)
         if row.agreement not in ("confirmed", "not sampled"):
             console.print(f"  {row.reason}.", highlight=False)
+    if v.interrupted:
+        console.print("Interrupted: what the first order says is whole, what was not sampled yet says so.")
 
 
 def _margin(v: Validity) -> str:
