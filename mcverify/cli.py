@@ -80,11 +80,13 @@ def _seed(_: click.Context, __: click.Parameter, value: str) -> int:
 
 
 seed_option = click.option("--seed", default="0", callback=_seed, metavar="N|random", help="Seed of every draw [0].")
-def _backend(_: click.Context, __: click.Parameter, value: str) -> str:
-    """The name; a line on stderr where auto has to do without a GPU that it was prepared for."""
+def _backend(ctx: click.Context, option: click.Parameter, value: str) -> str:
+    """The name; a line on stderr where auto has to do without a GPU that it was prepared for. It is for people, and for
+    who asked: a program that reads stderr and never spoke of a backend is spared it."""
     from mcverify.kernels.backends import why_cpu
 
-    if why := why_cpu(value):
+    asked = ctx.get_parameter_source(str(option.name)) is click.core.ParameterSource.COMMANDLINE
+    if (asked or sys.stderr.isatty()) and (why := why_cpu(value)):
         click.echo(why, err=True)
     return value
 

@@ -143,9 +143,10 @@ def test_cuda_is_refused_in_a_line_and_auto_goes_on(none: None) -> None:
 def test_the_command_line_says_why_and_goes_on(none: None, tmp_path: Path) -> None:
     (tmp_path / "net.toml").write_text((ROOT / "examples" / "tanh_critical.toml").read_text())
     arguments = ["simulate", str(tmp_path / "net.toml"), "--samples", "2", "--threads", "1"]
-    done = CliRunner().invoke(cli.main, arguments)
+    done = CliRunner().invoke(cli.main, [*arguments, "--backend", "auto"])
     assert done.exit_code == 0, done.output
     assert "backend cpu: no NVIDIA GPU was found" in done.stderr
+    assert "no NVIDIA GPU" not in CliRunner().invoke(cli.main, arguments).stderr  # no terminal, and nobody asked
     refused = CliRunner().invoke(cli.main, [*arguments, "--backend", "cuda"])
     assert refused.exit_code == 2
     assert "no NVIDIA GPU was found; cpu runs everywhere" in refused.stderr
