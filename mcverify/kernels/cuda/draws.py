@@ -80,6 +80,15 @@ _QUARTER_TURN = _f(math.pi / 2)
 
 
 @device
+def _in_quadrant(s, c, quadrant):
+    """(cos, sin) of quadrant quarter turns and an angle whose sine and cosine are s and c."""
+    first, second = (s, c) if quadrant & 1 else (c, s)
+    first = -first if quadrant == 1 or quadrant == 2 else first
+    second = -second if quadrant >= 2 else second
+    return first, second
+
+
+@device
 def _box_muller_32(w, v):
     """Two normals; w the radius, v the angle."""
     r = _f(math.sqrt(_f(-2.0) * _f(math.log(_unit_32(w)))))
@@ -90,9 +99,7 @@ def _box_muller_32(w, v):
     s = ((_S0 * z + _S1) * z + _S2) * z * x + x
     c = ((_C0 * z + _C1) * z + _C2) * z * z - _f(0.5) * z + _f(1.0)
     quadrant = np.int64(turned >> _u32(30))
-    first, second = (s, c) if quadrant & 1 else (c, s)
-    first = -first if quadrant == 1 or quadrant == 2 else first
-    second = -second if quadrant >= 2 else second
+    first, second = _in_quadrant(s, c, quadrant)
     return r * first, r * second
 
 
@@ -104,9 +111,7 @@ def _box_muller_64(w, v):
     x = _d(math.pi / 2) * (left * _d(2.0**-52))
     s, c = math.sin(x), math.cos(x)
     quadrant = np.int64((turned >> _u64(52)) & _u64(3))
-    first, second = (s, c) if quadrant & 1 else (c, s)
-    first = -first if quadrant == 1 or quadrant == 2 else first
-    second = -second if quadrant >= 2 else second
+    first, second = _in_quadrant(s, c, quadrant)
     return r * first, r * second
 
 
