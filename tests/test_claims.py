@@ -63,13 +63,13 @@ def test_names_are_unique():
 
 def _mutants():
     """A claim's first mutant in every run, the others in slow ones: `mcverify verify --self-test` plants all. Of the
-    ten claims that figure_1c.survival_claim makes, one of each phase stands for all; and thousands of grids of 64
-    positions are left to slow runs."""
+    ten claims that figure_1c.survival_claim makes, one of each phase stands for all; thousands of grids of 64
+    positions, and ten thousand layers, are left to slow runs."""
+    large = "xiao2018_cnn.digit_gradients", "xiao2018_isometry.ten_thousand_layers"
     for claim in CLAIMS:
         alike = ".survival_" in claim.name and claim.name[-4:] not in ("0.85", "1.35")
-        large = claim.name == "xiao2018_cnn.digit_gradients"
         for i, mutant in enumerate(claim.mutants):
-            marks = [pytest.mark.slow] * (alike or large or i > 0)
+            marks = [pytest.mark.slow] * (alike or claim.name in large or i > 0)
             yield pytest.param(claim, mutant, id=f"{claim.name}: {mutant.name}", marks=marks)
 
 
