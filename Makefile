@@ -6,6 +6,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 SEED   ?= 0
+BUDGET ?=
 
 # The extension's sources and the package's metadata decide whether the environment is current.
 SOURCES := setup.py pyproject.toml $(wildcard src_ext/*)
@@ -13,7 +14,7 @@ SOURCES := setup.py pyproject.toml $(wildcard src_ext/*)
 .PHONY: verify test lint slow calibrate mutants bench bench-cuda wheel clean
 
 verify: $(VENV)/.installed
-	$(BIN)/mcverify verify --seed $(SEED)
+	$(BIN)/mcverify verify --seed $(SEED) $(if $(BUDGET),--budget $(BUDGET))
 
 test: $(VENV)/.tested
 	$(MAKE) --no-print-directory lint

@@ -229,7 +229,8 @@ UNIFORM_ENTRIES = replace(
     networks=lambda width: mlp(16, [width, 2 * width], "relu", 2.0, weights="uniform", readout=1),
     widths=(4,),
     predict=lambda net, x: _over_gaussian(net, entry_moments(net)),
-    margin_reason="a fifth of the distance to Gaussian weights' moments or less",
+    margin=0.06,
+    margin_reason="a third of the distance to Gaussian weights' moments or less",
     rival=Rival("Gaussian weights' moments", _gaussian_moments),
     mutants=(_GAIN, Mutant("Gaussian weights", mutations.weights("gaussian"))),
 )
@@ -318,8 +319,8 @@ RADEMACHER_ATOMS = replace(
     statement="At fan-in 4 a sum of signs is 0 with probability 0.375, where ReLU's slope is 0: units are on with "
     "probability 5/16, and E Z² = 0.625 · 2/n_0, exactly.",
     predict=lambda net, x: _rademacher_moments(net, x, _ON),
-    margin=0.04,
-    margin_reason="a fifteenth of the distance to fair coins",
+    margin=0.06,
+    margin_reason="a tenth of the distance to fair coins",
     rival=Rival("fair coins", lambda net, x: _rademacher_moments(net, x, 0.5)),
     mutants=(_GAIN, Mutant("uniform weights", mutations.weights("uniform"))),
     expected="confirmed",
