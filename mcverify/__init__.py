@@ -57,7 +57,7 @@ _WHERE = {
     "simulate_jacobian_moments": "mcverify.simulation.spectrum",
     "simulate_singular_values": "mcverify.simulation.spectrum",
     "verify": "mcverify.verification",
-    "validity": "mcverify.confirmation",
+    "validity": "mcverify.sampled_validity",
     "check": "mcverify.checking",
     "check_sampler": "mcverify.samplers.check",
     "InputError": "mcverify.errors",
@@ -122,7 +122,6 @@ __all__ = [
 if TYPE_CHECKING:
     from mcverify.activations import activation, custom_activation
     from mcverify.checking import check
-    from mcverify.confirmation import validity
     from mcverify.errors import InputError, Unpredictable
     from mcverify.layers.activation import Activation
     from mcverify.layers.batchnorm import BatchNorm
@@ -135,6 +134,7 @@ if TYPE_CHECKING:
     from mcverify.layers.residual import Residual
     from mcverify.network import Network, batchnorm_mlp, cnn, mlp, resnet
     from mcverify.network_file import load
+    from mcverify.sampled_validity import validity
     from mcverify.samplers.check import check_sampler
     from mcverify.simulation.simulate import simulate
     from mcverify.simulation.spectrum import simulate_jacobian_moments, simulate_singular_values

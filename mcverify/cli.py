@@ -287,10 +287,10 @@ def validity(
     as_json: bool,
 ) -> None:  # fmt: skip
     """From which width on, and to which depth, the limit's predictions hold within a margin."""
-    from mcverify.confirmation import validity as run
     from mcverify.network_file import read
     from mcverify.report import prediction, terminal
     from mcverify.report import validity as report
+    from mcverify.sampled_validity import validity as run
     from mcverify.validate import writable
 
     writable("--report", directory)

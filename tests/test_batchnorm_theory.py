@@ -123,3 +123,22 @@ def test_bad_input_gets_one_line(call, told: str) -> None:
     with pytest.raises(InputError, match=told) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_what_a_sum_with_normalised_units_differs_from_a_gaussian_one() -> None:
+    """The remainder of taki2017.batchnorm_relu_post, at B = 8 and its first block, where it is largest: x = x^0 + y, y
+    uniform on the sphere in 1^⊥, against the Gaussian of the same covariance made of the same draws."""
+    B, n, rng = 8, 1_000_000, np.random.default_rng(0)
+    start = rng.standard_normal((n, B)) @ np.linalg.cholesky(0.7 * np.eye(B) + 0.3).T  # q_0 = 1, c_0 = 0.3
+    z = rng.standard_normal((n, B))
+    z -= z.mean(axis=1, keepdims=True)
+
+    def told_apart(x):
+        """Means of Λ and of the covariance of slopes over batches."""
+        on = (x > 0).sum(axis=1)
+        return np.array([np.maximum(x, 0).var(axis=1).mean() * B / (B - 1), (on * (on - 1)).mean() / (B * (B - 1))])
+
+    drawn = told_apart(start + z / z.std(axis=1, keepdims=True))
+    spread, slopes = np.abs(drawn / told_apart(start + z * math.sqrt(B / (B - 1))) - 1)
+    assert spread + slopes / B < 0.003
+    assert slopes > 0.005  # it is no Gaussian: some ten standard errors

@@ -11,11 +11,11 @@ import pytest
 from click.testing import CliRunner
 
 import mcverify as mv
-from mcverify import confirmation
+from mcverify import sampled_validity
 from mcverify.cli import main
-from mcverify.confirmation import parse_margin
 from mcverify.errors import InputError, Unpredictable
 from mcverify.inputs import with_gram
+from mcverify.sampled_validity import parse_margin
 from mcverify.theory.corrections import first_order
 from mcverify.theory.propagation import propagate
 from mcverify.theory.validity import boundaries, deviations, hidden, widened, with_depth
@@ -103,9 +103,11 @@ def test_sampled_networks_confirm_the_boundaries():
 
 def test_a_wrong_boundary_fails(monkeypatch):
     """That of three times the margin asks for a ninth of the widths, at twice which networks do not hold."""
-    real = confirmation.boundaries
+    real = sampled_validity.boundaries
     monkeypatch.setattr(
-        confirmation, "boundaries", lambda *given: [replace(b, margin=given[2]) for b in real(*given[:2], 3 * given[2])]
+        sampled_validity,
+        "boundaries",
+        lambda *given: [replace(b, margin=given[2]) for b in real(*given[:2], 3 * given[2])],
     )
     v = mv.validity(mv.mlp(8, [30] * 4, "relu", 2.0), ONE, 0.2, threads=1)
     assert {r.agreement for r in v.rows if r.boundary.kind == "typical"} == {"fails"}
@@ -114,13 +116,13 @@ def test_a_wrong_boundary_fails(monkeypatch):
 
 def test_an_interrupt_keeps_the_theory_and_what_was_sampled(monkeypatch):
     """Ctrl-C ends a point's sample where it stands: that point, and those after it, are not judged."""
-    real, calls = confirmation.sample, []
+    real, calls = sampled_validity.sample, []
 
     def cut(plan, measures, start, samples, *rest, **named):
         calls.append(samples)
         return real(plan, measures, start, samples if len(calls) <= 3 else 2, *rest, **named)
 
-    monkeypatch.setattr(confirmation, "sample", cut)
+    monkeypatch.setattr(sampled_validity, "sample", cut)
     found = mv.validity(mv.mlp(8, [20] * 3, "tanh", 1.5), margin="20%", threads=1)
     assert found.interrupted
     assert found.exit_code == 3
@@ -172,8 +174,8 @@ def test_command_line(tmp_path):
 @pytest.mark.filterwarnings("error")
 def test_networks_that_are_all_alike_or_dead(monkeypatch):
     """Correlations of one unit are 1 or do not exist, so that points have no standard error, or no networks."""
-    monkeypatch.setattr(confirmation, "_TYPICAL", 300)
-    monkeypatch.setattr(confirmation, "_WORK", 4e6)
+    monkeypatch.setattr(sampled_validity, "_TYPICAL", 300)
+    monkeypatch.setattr(sampled_validity, "_WORK", 4e6)
     for net, x in ((mv.mlp(4, [2] * 6, "relu", 2.0), None), (mv.mlp(4, [2] * 3, "relu", 1.5), [[1.0] * 4, [-1.0] * 4]),
                    (mv.mlp(4, [2, 2], "sign"), None)):  # fmt: skip
         v = mv.validity(net, x, 1.0, threads=1)

@@ -364,23 +364,25 @@ BEYOND_FIRST_ORDER = replace(
     mutants=(_GAIN, _ORTHOGONAL),
 )
 
+_SHALLOW, _NARROW = 4, 32  # layers and their width, whose Σ 1/n the bounds are at
+
 BOUNDS = Claim(
     name="hanin_rolnick2018.bounds",
     source=f"{SOURCE}, Theorem 5: exponential in Σ 1/n from both sides",
     statement="exp(½ Σ 1/n_l) ≤ E M_L² ≤ exp(5 Σ 1/n_l) (ReLU).",
     mark="bound",
-    networks=relu(lambda width: [width] * 4),
-    widths=(32,),
+    networks=relu(lambda width: [width] * _SHALLOW),
+    widths=(_NARROW,),
     inputs=one_input,
     predict=lambda net, x: np.zeros(2),
     measure=last_square,
-    combine=lambda means: np.array([np.log(means[0]) - 5 * 4 / 32, 0.5 * 4 / 32 - np.log(means[0])]),
+    combine=lambda means: np.log(means[0]) * np.array([1.0, -1.0]) + np.array([-5.0, 0.5]) * _SHALLOW / _NARROW,
     test="mean",
     one_sided=True,
     margin=0.02,
     margin_reason="half of the distance to the nearer bound",
     labels=lambda net: ["above the upper bound", "below the lower bound"],
-    rival=Rival("lengths do not vary", lambda net, x: np.array([-0.625, 0.0625])),
+    rival=Rival("lengths do not vary", lambda net, x: np.array([-5.0, 0.5]) * inverse_widths(net)),
     mutants=(
         Mutant("σ_w² off by 10%", mutations.weight_gain(1.1)),
         Mutant("σ_w² short by 20%", mutations.weight_gain(0.8)),

@@ -219,8 +219,8 @@ PRE_LINEAR, PRE_POWER = _pair(
 
 
 def _not_quite_gaussian(net: Network, x: FloatArray) -> FloatArray:
-    """x^l, l > 0, is a sum with normalised units and taken for Gaussian. Drawn as it is at B = 8, its Λ is within 0.1%
-    of the Gaussian one, and the slopes' covariance within 1%, of which 1/B counts."""
+    """x^l, l > 0, is a sum with normalised units and taken for Gaussian. Drawn as it is at B = 8, its Λ is within 0.15%
+    of the Gaussian one, and the slopes' covariance within 1%, of which 1/B counts (tests/test_batchnorm_theory.py)."""
     return np.full(len(net.maps) - 1, 0.003)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from rich.console import Console
 
-    from mcverify.confirmation import Row, Validity
+    from mcverify.sampled_validity import Row, Validity
     from mcverify.theory.validity import Boundary, Deviation
 
 _OF = {"mean": "mean over networks", "typical": "typical network"}

@@ -18,9 +18,7 @@ near a critical point of small q* is slow.
 Σ_d Γ_d e^{ikd} is the gradient's power at the spatial frequency k. Each power is multiplied in each layer by a factor
 of its own, of mean 1 and variance 1/c (2/c for a real frequency), independent between frequencies whose overlap over
 channels is only by chance; over many times c layers a few of them win, the norm's log is that of a sum of log-normals,
-and second moments no longer tell it. Powers multiplied so over 1,503 layers at c = 64 on 8 × 8, what φ′ mixes put back
-at the rate above, have log sums of mean −2.5 and variance 3.3 from white gradients, and −4.8 and 4.7 from gradients
-alike at all positions, where networks have −1.6 ± 0.3 and 3.5, and −3.8 ± 0.3 and 4.7.
+and second moments no longer tell it.
 """
 
 from __future__ import annotations

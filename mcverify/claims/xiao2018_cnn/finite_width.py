@@ -100,8 +100,7 @@ def _of_digit() -> float:
 DIGITS = Claim(
     name="xiao2018_cnn.digit_gradients",
     source=f"{SOURCE}, §3 and fig. 1b, beyond its mean field",
-    # Thirty layers, as over thousands a few spatial frequencies win, which second moments do not follow
-    # (theory/gradient_modes.py has a model).
+    # Thirty layers, as over thousands a few spatial frequencies win, which second moments do not follow.
     statement="At (1.05, 2e-5), on an 8 × 8 digit at 64 channels, a layer's log gradient norm loses ρ/64 to its own "
     "fluctuation, ρ = tr A(Γ)²/(tr Γ)² of the gradient's positions: 1.1/64 at first, 1.8/64 after 30 layers.",
     mark="first order",
