@@ -28,6 +28,7 @@ _WHERE = {
     "activation": "mcverify.activations",
     "custom_activation": "mcverify.activations",
     "phase": "mcverify.theory.phase",
+    "phase_diagram": "mcverify.theory.phase_diagram",
     "critical_sigma_w2": "mcverify.theory.phase",
     "spatial_modes": "mcverify.theory.spatial",
     "border_effect": "mcverify.theory.border",
@@ -102,6 +103,7 @@ __all__ = [
     "load",
     "mlp",
     "phase",
+    "phase_diagram",
     "predict",
     "predict_stationary",
     "ratio_moments",
@@ -145,6 +147,7 @@ if TYPE_CHECKING:
     from mcverify.theory.length_moments import entry_moments, ratio_moments, variance_across_layers
     from mcverify.theory.number_format import depth_limit
     from mcverify.theory.phase import critical_sigma_w2, phase
+    from mcverify.theory.phase_diagram import phase_diagram
     from mcverify.theory.predict import predict
     from mcverify.theory.residual import resnet_trajectory, taki_initialisation, tanh_resnet_growth
     from mcverify.theory.residual_bounds import PowerScales, length_bounds

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from mcverify.claims.claim import Claim
     from mcverify.network_file import NetworkFile
+    from mcverify.theory.phase_record import Phase
 
 
 class _Group(click.Group):
@@ -93,6 +94,8 @@ def _backend(ctx: click.Context, option: click.Parameter, value: str) -> str:
 
 backend_option = click.option("--backend", default="auto", callback=_backend, help="auto, cpu, cuda or reference.")
 threads_option = click.option("--threads", type=click.IntRange(1), help="Threads [all cores].")
+plot_option = click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.svg|png|pdf",
+                           help="Draw it, layer by layer.")  # fmt: skip
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
@@ -118,22 +121,28 @@ def main() -> None:
                    "and find the smallest error that each claim catches.")  # fmt: skip
 @click.option("--replay", type=click.Path(dir_okay=False, path_type=Path), metavar="REPORT.json",
               help="Repeat a run to the bit, also one that the clock cut.")  # fmt: skip
+@click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.xml",
+              help="Write the verdicts as JUnit XML too, a test case a claim.")  # fmt: skip
 @json_option
 def verify(
     what: tuple[str, ...], seed: int, alpha: float, budget: str | None, backend: str, threads: int | None,
-    directory: Path, self_test: bool, replay: Path | None, as_json: bool,
+    directory: Path, self_test: bool, replay: Path | None, junit: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Verify the whole catalogue, the claims that match a pattern, or your own network."""
     if self_test:
-        if as_json:
-            raise InputError("--json", True, "does not go with --self-test")
+        for name, given_too in (("--json", as_json), ("--junit", junit)):
+            if given_too:
+                raise InputError(name, given_too, "does not go with --self-test")
         _self_test(what, seed, budget, backend, threads)
     from mcverify.claims.plan import Budget, parse_budget
     from mcverify.report import html, prediction, terminal
-    from mcverify.validate import writable
+    from mcverify.report.junit import write as write_junit
+    from mcverify.validate import new_file, writable
     from mcverify.verification import verify as run
 
     writable("--report", directory)  # refused before the run, not after it
+    if junit is not None:
+        new_file("--junit", junit, (".xml",))
     console = _console(stderr=as_json)
     given = _network_file(what)
     spend, looks = Budget() if budget is None else parse_budget(budget), None
@@ -150,6 +159,8 @@ def verify(
             rng=seed, alpha=alpha, budget=spend, backend=backend, threads=threads, looks=looks, listener=live,
         )  # fmt: skip
         page = html.write(report, directory) if report.results else "none, since nothing was measured"
+        if junit is not None:
+            write_junit(report, junit)
     if as_json:
         click.echo(json.dumps(prediction.finite(report.to_dict()), indent=2))
     else:
@@ -209,14 +220,20 @@ def _claims(what: tuple[str, ...], work: float) -> list[Claim]:
 @click.argument("net", metavar="NET.toml")
 @click.option("--order", type=click.IntRange(0, 1), default=0, show_default=True,
               help="1: with what these widths add to the limit, to first order in 1/width.")  # fmt: skip
+@plot_option
 @json_option
-def predict(net: str, order: int, as_json: bool) -> None:
+def predict(net: str, order: int, plot: Path | None, as_json: bool) -> None:
     """What theory says of your network, in words and numbers."""
     from mcverify.network_file import read
-    from mcverify.report import first_order, prediction
+    from mcverify.report import first_order, pictures, prediction
     from mcverify.theory.predict import predict as run
+    from mcverify.validate import new_file
 
+    if plot is not None:
+        new_file("--plot", plot, pictures.FORMATS)
     given = read(net)
+    if plot is not None:
+        pictures.save(pictures.layers(given.net, given.x), plot)
     if order and as_json:
         click.echo(json.dumps(first_order.as_dict(given.net, given.x), indent=2))
         return
@@ -240,21 +257,27 @@ def predict(net: str, order: int, as_json: bool) -> None:
 @threads_option
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Store the result as netCDF.")
 @click.option("--replicates", is_flag=True, help="With --out: store every network, not only means.")
+@plot_option
 @json_option
 def simulate(
     net: str, samples: int, seed: int, backend: str, engine: str, threads: int | None, out: Path | None,
-    replicates: bool, as_json: bool,
+    replicates: bool, plot: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Sample your network many times and hold the means against theory."""
     from mcverify import results
     from mcverify.network_file import read
-    from mcverify.report import prediction, terminal
+    from mcverify.report import pictures, prediction, terminal
     from mcverify.simulation.simulate import simulate as run
+    from mcverify.validate import new_file
 
     if replicates and out is None:
         raise InputError("--replicates", True, "needs --out FILE")
-    if out is not None and not out.resolve().parent.is_dir():
-        raise InputError("--out", str(out), "must be in a folder that exists")
+    if replicates and plot is not None:
+        raise InputError("--plot", str(plot), "does not go with --replicates")
+    if out is not None:
+        new_file("--out", out)
+    if plot is not None:
+        new_file("--plot", plot, pictures.FORMATS)
     given = read(net)
     console = _console(stderr=as_json)
     with terminal.counting(console, "networks") as progress:
@@ -265,6 +288,8 @@ def simulate(
     if out is not None:
         results.save(measured, out)
         console.print(f"Stored: {out}", highlight=False)
+    if plot is not None:
+        pictures.save(pictures.layers(given.net, given.x, measured), plot)
     if as_json:
         click.echo(json.dumps(prediction.finite(results.as_dict(measured)), indent=2))
     elif not replicates:
@@ -320,24 +345,47 @@ def validity(
 
 @main.command()
 @click.argument("activation")
-@click.option("--sigma-w2", type=float, required=True, help="Weights have variance sigma_w2 / fan_in.")
+@click.option("--sigma-w2", type=float, help="Weights have variance sigma_w2 / fan_in. Left out: with --diagram.")
 @click.option("--sigma-b2", type=float, default=0.0, show_default=True, help="Variance of the biases.")
 @click.option("--keep", type=float, default=1.0, show_default=True, help="Dropout's keep probability.")
 @click.option("--q0", type=float, default=1.0, show_default=True,
               help="The variance to start from, which matters where there are several fixed points.")  # fmt: skip
+@click.option("--diagram", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.svg|png|pdf",
+              help="Draw the phases over (sigma_w2, sigma_b2), and the point among them.")  # fmt: skip
 @json_option
-def phase(activation: str, sigma_w2: float, sigma_b2: float, keep: float, q0: float, as_json: bool) -> None:
-    """Fixed points, depth scales and the phase of an activation at (sigma_w2, sigma_b2)."""
+def phase(
+    activation: str, sigma_w2: float | None, sigma_b2: float, keep: float, q0: float, diagram: Path | None,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Fixed points, depth scales and the phase of an activation at (sigma_w2, sigma_b2), or a diagram of all."""
     from dataclasses import asdict
 
-    from mcverify.report import prediction
+    from mcverify.report import pictures, prediction
     from mcverify.theory.phase import phase as analyse
+    from mcverify.validate import new_file
 
-    found = analyse(activation, sigma_w2=sigma_w2, sigma_b2=sigma_b2, keep=keep, q0=q0)
-    if as_json:
-        click.echo(json.dumps(prediction.finite(asdict(found)), indent=2))
-        return
-    click.echo(prediction.phase_text(found))
+    if sigma_w2 is None and diagram is None:
+        raise InputError("--sigma-w2", None, "must be a variance, or give --diagram FILE.svg for all of them")
+    if diagram is not None:
+        new_file("--diagram", diagram, pictures.FORMATS)
+    found = None if sigma_w2 is None else analyse(activation, sigma_w2, sigma_b2, keep, q0=q0)
+    if found is not None:
+        told = json.dumps(prediction.finite(asdict(found)), indent=2) if as_json else prediction.phase_text(found)
+        click.echo(told)
+    if diagram is not None:
+        _diagram(activation, found, keep, q0, diagram)
+
+
+def _diagram(activation: str, here: Phase | None, keep: float, q0: float, path: Path) -> None:
+    """About the point, where one is given; on stderr, since stdout may be JSON."""
+    from mcverify.report import pictures, terminal
+    from mcverify.theory.phase_diagram import axes_about, phase_diagram
+
+    console = _console(stderr=True)
+    with terminal.counting(console, "points") as progress:
+        found = phase_diagram(activation, *axes_about(here), keep, q0=q0, progress=progress)
+    pictures.save(pictures.phase_diagram(found, here), path)
+    console.print(f"Diagram: {path}", highlight=False, soft_wrap=True)
 
 
 @main.command()

@@ -71,3 +71,12 @@ def writable(field: str, folder: str | Path) -> None:
             pass
     except (OSError, ValueError, RuntimeError):  # a name too long, with a null byte, a loop of links
         raise InputError(field, str(folder), "must be a folder that can be written") from None
+
+
+def new_file(field: str, path: Path, endings: tuple[str, ...] = ()) -> None:
+    """A file of one of the endings (any, if none is given), in a folder that is there and can be written."""
+    if endings and path.suffix not in endings:
+        raise InputError(field, str(path), f"must end in {', '.join(endings)}")
+    if not path.resolve().parent.is_dir():
+        raise InputError(field, str(path), "must be in a folder that exists")
+    writable(field, path.resolve().parent)

@@ -139,7 +139,7 @@ def initialisers_table(rows: list[InitialiserRow]) -> Table:
     return out
 
 
-def _predicted(net: Network, x: FloatArray) -> tuple[dict[str, FloatArray], str]:
+def series(net: Network, x: FloatArray) -> tuple[dict[str, FloatArray], str]:
     """(layer,) of each variable for the first input; NaN, and why, where theory cannot treat the network."""
     try:
         p = propagate(net, x)
@@ -153,7 +153,7 @@ def compare(net: Network, x: FloatArray, measured: xr.Dataset, console: Console)
     """Measured means with standard errors beside the prediction, for the first input; without one where theory cannot
     treat the network."""
     console.print(describe(net), highlight=False)
-    predicted, why = _predicted(net, checked(x, net.input_shape))
+    predicted, why = series(net, checked(x, net.input_shape))
     predicted = {name: v for name, v in predicted.items() if name in measured}
     if console.width < 120:
         del predicted["length"]

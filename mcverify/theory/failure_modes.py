@@ -86,22 +86,25 @@ def rates(p: Prediction) -> Rates | None:
     return Rates(math.exp(up / steps), exp(up), math.exp(down / steps), exp(down))
 
 
-def length_spread(net: Network, p: Prediction) -> Spread | None:
-    """Of M_L over networks; None where no theory here treats it."""
-    law = _law(net, length_law)
+def length_spread(net: Network, p: Prediction, layer: int | None = None) -> Spread | None:
+    """Of M_l over networks, the last by default, of the input where it is largest; None where no theory here treats
+    it."""
+    law = _law(net, lambda given: length_law(given, layer=layer))
     if law is not None:
         return _of_law(law, _how(net))
+    at = len(net.maps) - 1 if layer is None else layer - 1
     spread = length_variance(net, p)
     with np.errstate(all="ignore"):
-        relative = float(np.max(np.sqrt(spread.value[-1]) / p.length[-1]))
+        relative = float(np.max(np.sqrt(spread.value[at]) / p.length[at]))
     return _log_normal(relative) if math.isfinite(relative) else None
 
 
-def gradient_spread(net: Network) -> Spread | None:
-    """Of ‖δ^1‖² over networks, for one direction of the output; None where its law is not known."""
-    if len(net.maps) < 2:
+def gradient_spread(net: Network, layer: int = 1) -> Spread | None:
+    """Of ‖δ^l‖² over networks, for one direction of the output; None where its law is not known, and at the last
+    layer."""
+    if len(net.maps) <= layer:
         return None
-    law = _law(net, lambda given: gradient_law(given, layer=1))
+    law = _law(net, lambda given: gradient_law(given, layer=layer))
     return None if law is None else _of_law(law, _how(net))
 
 
