@@ -31,6 +31,8 @@ from mcverify.validate import MOST_LAYERS, count, flag, one_of
 
 # How a readout sees a grid.
 POOLINGS: dict[str, Callable[[tuple[int, ...]], Layer]] = {"average": GlobalAveragePool, "flatten": Flatten}
+# What mlp and cnn take where neither it nor an initialiser is given: σ_w², σ_b², the weights' law.
+_USUAL: dict[str, Any] = {"sigma_w2": 1.0, "sigma_b2": 0.0, "weights": "gaussian"}
 
 
 @dataclass(frozen=True)
@@ -204,9 +206,9 @@ def mlp(
     input_dim: int,
     widths: Sequence[int] | NDArray[np.integer[Any]],
     activation: str | Phi,
-    sigma_w2: float = 1.0,
-    sigma_b2: float = 0.0,
-    weights: str = "gaussian",
+    sigma_w2: float | None = None,
+    sigma_b2: float | None = None,
+    weights: str | None = None,
     *,
     keep: float = 1.0,
     shared_masks: bool = False,
@@ -216,10 +218,11 @@ def mlp(
 ) -> Network:
     """A multilayer perceptron: each width is a dense map followed by the activation.
 
-    sigma_w2 / fan_in is the variance of a weight, sigma_b2 that of a bias. keep < 1 puts dropout between
-    an activation and the next dense map (the input is not masked), with masks for each input or shared by all;
-    readout=m adds a linear map to m units at the end. initialiser: a name of the table in initialisers.py in place of
-    sigma_w2, sigma_b2 and weights, from which each map's own follow by its fans. Raises InputError naming the field.
+    sigma_w2 / fan_in is the variance of a weight, sigma_b2 that of a bias, weights their law: 1, 0 and "gaussian" where
+    left out. initialiser: a name of the table in initialisers.py, from which each map's own follow by its fans; beside
+    it these three must be left out. keep < 1 puts dropout between an activation and the next dense map (the input is
+    not masked), with masks for each input or shared by all; readout=m adds a linear map to m units at the end. Raises
+    InputError naming the field.
     """
     count("input_dim", input_dim)
     if isinstance(widths, np.ndarray):
@@ -317,16 +320,20 @@ def resnet(
 
 
 def _initialised(
-    name: str | None, sigma_w2: float, sigma_b2: float, weights: str
+    name: str | None, sigma_w2: float | None, sigma_b2: float | None, weights: str | None
 ) -> Callable[[int, int], tuple[float, float, str]]:
-    """(fan_in, fan_out) -> (σ_w², σ_b², weights), as given or by a named initialiser.
+    """(fan_in, fan_out) -> (σ_w², σ_b², weights), as given, with _USUAL for None, or by a named initialiser.
 
-    Raises InputError for an unknown one, and where both are given."""
+    Raises InputError for an unknown one, and where anything is given beside it."""
+    pairs = (("sigma_w2", sigma_w2), ("sigma_b2", sigma_b2), ("weights", weights))
+    given = {key: value for key, value in pairs if value is not None}
     if name is None:
-        return lambda fan_in, fan_out: (sigma_w2, sigma_b2, weights)
+        chosen = _USUAL | given
+        return lambda fan_in, fan_out: (chosen["sigma_w2"], chosen["sigma_b2"], chosen["weights"])
     named_initialiser(name)
-    if (sigma_w2, sigma_b2, weights) != (1.0, 0.0, "gaussian"):
-        raise InputError("initialiser", name, "stands for sigma_w2, sigma_b2 and weights: leave them out")
+    if given:
+        allowed = f"stands for sigma_w2, sigma_b2 and weights: leave out {', '.join(given)}"
+        raise InputError("initialiser", name, allowed)
     return lambda fan_in, fan_out: map_parameters(name, fan_in, fan_out)
 
 
@@ -334,9 +341,9 @@ def cnn(
     input_shape: Sequence[int],
     channels: Sequence[int],
     activation: str | Phi,
-    sigma_w2: float = 1.0,
-    sigma_b2: float = 0.0,
-    weights: str = "gaussian",
+    sigma_w2: float | None = None,
+    sigma_b2: float | None = None,
+    weights: str | None = None,
     *,
     kernel_size: int | Sequence[int] = 3,
     padding: str = "circular",
@@ -350,10 +357,11 @@ def cnn(
 
     input_shape: (channels, length) or (channels, height, width); kernel_size: taps, for all axes or for each.
     sigma_w2 / (taps · channels in) is the variance of a weight, sigma_b2 that of a bias. weights: a law of independent
-    entries, "orthogonal" or "delta_orthogonal"; normalisation: of an orthogonal kernel that adds channels. See
-    Convolution.
+    entries, "orthogonal" or "delta_orthogonal"; 1, 0 and "gaussian" where left out. normalisation: of an orthogonal
+    kernel that adds channels. See Convolution.
     readout=m adds a dense map to m units, on the mean over positions (pooling="average") or on all of them ("flatten").
-    initialiser: as of `mlp`; a convolution's fans count its taps. Raises InputError naming the field.
+    initialiser: as of `mlp`, in place of these three; a convolution's fans count its taps. Raises InputError naming
+    the field.
     """
     if not isinstance(input_shape, Sequence) or not 2 <= len(input_shape) <= 3:
         raise InputError("input_shape", input_shape, "must be [channels, length] or [channels, height, width]")
@@ -362,17 +370,14 @@ def cnn(
     first, *size = input_shape
     kernel = tuple(kernel_size) if isinstance(kernel_size, Sequence) else (kernel_size,)
     law = _initialised(initialiser, sigma_w2, sigma_b2, weights)
-    if initialiser == "orthogonal":
+    if initialiser is not None and named_initialiser(initialiser).law == "orthogonal":
         raise InputError("initialiser", initialiser, 'is of matrices; for kernels give weights = "orthogonal"')
     layers: list[Layer] = []
     for channels_in, channels_out in pairwise([first, *channels]):
-        layer = Convolution(
-            tuple(size), channels_in, channels_out, kernel, sigma_w2, sigma_b2, weights, padding, normalisation
-        )  # fmt: skip
-        if initialiser is not None:
-            taps = math.prod(layer.kernel)
-            s_w2, s_b2, drawn = law(taps * channels_in, taps * channels_out)
-            layer = replace(layer, sigma_w2=s_w2, sigma_b2=s_b2, weights=drawn)
+        layer = Convolution(tuple(size), channels_in, channels_out, kernel, padding=padding)
+        taps = math.prod(layer.kernel)
+        s_w2, s_b2, drawn = law(taps * channels_in, taps * channels_out)
+        layer = replace(layer, sigma_w2=s_w2, sigma_b2=s_b2, weights=drawn, normalisation=normalisation)
         layers += [layer, Activation(activation)]
     if not isinstance(pooling, str) or pooling not in POOLINGS:
         raise InputError("pooling", pooling, f"allowed: {', '.join(POOLINGS)}{nearest(str(pooling), list(POOLINGS))}")
@@ -416,7 +421,7 @@ def _mlp_call(net: Network) -> str:
     }  # fmt: skip
     if mlp(net.input_dim, sizes, phis[0], **options).layers != net.layers:  # type: ignore[arg-type]
         return ""
-    default = {k: v.default for k, v in inspect.signature(mlp).parameters.items()}
+    default = {k: v.default for k, v in inspect.signature(mlp).parameters.items()} | _USUAL
     told = "".join(f", {k}={v!r}" for k, v in options.items() if v != default[k])
     return f"mlp({net.input_dim}, {sizes}, {phis[0].name!r}{told})"
 

@@ -64,8 +64,22 @@ def test_networks_are_made_by_an_initialiser_s_name():
         (lambda: mv.mlp(4, [8], "relu", 2.0, initialiser="he_normal"), "initialiser: got 'he_normal'; stands for"),
         (lambda: mv.mlp(4, [8], "relu", initialiser="he_norml"), "did you mean 'he_normal'"),
         (lambda: mv.cnn((1, 4), [2], "relu", initialiser="orthogonal"), "is of matrices"),
+        (lambda: mv.cnn((1, 4), [2], "relu", initialiser="orthogonal_relu"), "is of matrices"),
     ],
 )  # fmt: skip
 def test_what_an_initialiser_cannot_stand_beside(make, words):
     with pytest.raises(InputError, match=words):
         make()
+
+
+@pytest.mark.parametrize("beside", [{"sigma_w2": 1.0}, {"sigma_b2": 0.0}, {"weights": "gaussian"}])
+@pytest.mark.parametrize(("make", "shape"), [(mv.mlp, (4, [8])), (mv.cnn, ((1, 4), [2]))])
+def test_what_stands_beside_an_initialiser_is_refused_though_it_be_the_default(make, shape, beside):
+    """Left out, each of them is the same network's as given; beside a name it is refused, in a file too."""
+    assert make(*shape, "relu", **beside) == make(*shape, "relu")
+    with pytest.raises(InputError, match=f"stands for sigma_w2, sigma_b2 and weights: leave out {next(iter(beside))}"):
+        make(*shape, "relu", **beside, initialiser="he_normal")
+    (key, value), name = next(iter(beside.items())), "initialiser = 'he_normal'"
+    text = f"[network]\ninput_dim = 4\nwidths = [8]\nactivation = 'relu'\n{name}\n{key} = {value!r}\n"
+    with pytest.raises(InputError, match=rf"network\.initialiser: got 'he_normal'; .* leave out {key}"):
+        network_file.parse(tomllib.loads(text))

@@ -135,6 +135,16 @@ def test_takis_bound_is_given_where_it_holds(fan_in, depth, c):
         assert known.relu >= known.lower_bound * (1 - 1e-3)
 
 
+def test_takis_fan_in_is_a_block_s_width_or_its_taps_times_channels():
+    """What the map draws its weights by, of a dense block and of his experiment's convolution."""
+    dense, kernel = mv.resnet(4, 32, 10, "relu", 0.1), mv.Convolution((8, 8), 16, 16, (8, 8), 0.01)
+    for m, depth in ((dense.sampled_maps[1][0], 10), (kernel.random_map, 100)):
+        known = mv.taki_initialisation(m.fan_in, depth)
+        assert (known.sigma_w2, known.weight_variance) == (m.sigma_w2, m.sigma_w2 / m.fan_in)
+        assert not mv.depth_limit("float16", m.fan_in, depth).subnormal_weights
+    assert kernel.random_map.fan_in == 8 * 8 * 16
+
+
 def test_what_robustness_means():
     """Twice the variance: e² ≈ 7 at most in a residual network, 2²⁰ in a plain one of 20 layers (Taki 2017, §2.1)."""
     assert mv.taki_initialisation(100, 20, 2.0).identity == pytest.approx(6.7275, abs=1e-4)

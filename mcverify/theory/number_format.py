@@ -46,8 +46,9 @@ class DepthLimit:
 def depth_limit(format: str, fan_in: int, depth: int, c: float = 1.0) -> DepthLimit:
     """What a residual stream in "bfloat16", "float16", "float32" or "float64" does to Taki's initialisation.
 
-    Limit of infinite width for units N(0, 1) at the first block; half_lost_at goes by the collapse on L/(c 4^p) (see
-    `kept_growth`), to a few percent. Raises InputError for another format, or numbers out of range."""
+    fan_in: inputs of a unit of a block's map, as for `taki_initialisation`. Limit of infinite width for units N(0, 1)
+    at the first block; half_lost_at goes by the collapse on L/(c 4^p) (see `kept_growth`), to a few percent. Raises
+    InputError for another format, or numbers out of range."""
     one_of("format", format, SIGNIFICAND_BITS)
     count("fan_in", fan_in)
     count("depth", depth)

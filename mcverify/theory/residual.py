@@ -93,6 +93,7 @@ class TakiInitialisation:
 def taki_initialisation(fan_in: int, depth: int, c: float = 1.0) -> TakiInitialisation:
     """Taki's initialisation of `depth` blocks whose map has `fan_in` inputs a unit (Taki 2017, §2, eq. 28).
 
+    fan_in: a dense block's width, taps · channels of a convolution's; sigma_w2 does not depend on it.
     Raises InputError for numbers out of range."""
     count("fan_in", fan_in)
     count("depth", depth)
