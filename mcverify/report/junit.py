@@ -38,7 +38,9 @@ def write(report: Report, path: Path) -> None:
 
 def _case(suite: Element, r: Result) -> None:
     module, _, name = r.name.rpartition(".")
-    case = SubElement(suite, "testcase", classname=_text(module) or "mcverify", name=_text(name), time=f"{r.seconds:.3f}")
+    case = SubElement(
+        suite, "testcase", classname=_text(module) or "mcverify", name=_text(name), time=f"{r.seconds:.3f}"
+    )
     if not r.as_expected:
         first = _text(f"{r.verdict}, expected {r.expected}: {r.message}".splitlines()[0])
         failure = SubElement(case, "failure", type=r.verdict, message=first)
