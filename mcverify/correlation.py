@@ -25,6 +25,7 @@ def mean_correlation(q: FloatArray) -> FloatArray:
     if n > _MANY:  # no list of pairs: the sum over all a, b, less the n entries that are 1
         with np.errstate(all="ignore"):
             w = 1.0 / np.sqrt(np.diagonal(q, axis1=-2, axis2=-1))
-            return np.asarray((((q @ w[..., None])[..., 0] * w).sum(axis=-1) - n) / (n * (n - 1)))
+            rows = np.einsum("...ab,...b->...a", q, w)  # BLAS would leave its threads spinning on the others' cores
+            return np.asarray(((rows * w).sum(axis=-1) - n) / (n * (n - 1)))
     a, b = np.triu_indices(n, 1)
     return np.asarray(correlation(q)[..., a, b].mean(axis=-1))

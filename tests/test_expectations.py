@@ -272,9 +272,9 @@ def test_matrices_are_their_pairs(name: str, which: str) -> None:
 def test_matrices_large_and_small() -> None:
     whole = columns(np.random.default_rng(6), 140, (-2, 0.5))
     for name in ("relu", "tanh"):
-        for over, pair, own in (
-            (matrix.covariance, covariance, second_moment),
-            (matrix.derivative_covariance, derivative_covariance, derivative_second_moment),
+        for which, over, pair, own in (
+            ("covariance", matrix.covariance, covariance, second_moment),
+            ("derivative", matrix.derivative_covariance, derivative_covariance, derivative_second_moment),
         ):
             for cov in (whole, whole[:60, :60]):
                 q = np.diagonal(cov)
@@ -284,6 +284,8 @@ def test_matrices_large_and_small() -> None:
                 np.testing.assert_array_equal(np.diagonal(got.value), own(name, q).value)
                 if len(cov) < matrix.SMALL:
                     np.testing.assert_array_equal(got.value[off], other.value[off])
+                np.testing.assert_array_equal(matrix.values(name, which, cov), got.value)
+                np.testing.assert_array_equal(over(name, np.triu(cov)), got)
     for name in ("relu", "erf", "tanh", "gelu"):
         for wrong in (1.0001, np.nan):
             bad = whole.copy()

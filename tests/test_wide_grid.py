@@ -10,7 +10,7 @@ import pytest
 import mcverify as mv
 from mcverify import results
 from mcverify.inputs import with_gram
-from mcverify.kernels.patches import neighbours
+from mcverify.kernels.patches import Window
 from mcverify.layers import chain, taps_cpu
 from mcverify.layers.flatten import Flatten
 from mcverify.layers.layer import Grad, State
@@ -69,7 +69,7 @@ def test_compiled_mean_over_taps_is_the_plain_one(size, kernel, padding):
     x = np.random.default_rng(1).standard_normal((3 * int(np.prod(size)), 4))
     cov = x @ x.T
     weights = np.linspace(0.5, 1.5, math.prod(kernel))
-    got = taps_cpu.weighted_sum(cov, neighbours(size, kernel, padding), 1.7 * weights, 0.3)
+    got = taps_cpu.weighted_sum(cov, Window(size, kernel, padding), 1.7 * weights, 0.3)
     each = [w * one.mean_met(cov, 2) for w, one in zip(weights, taps_alone(layer), strict=True)]
     np.testing.assert_allclose(got, 1.7 * np.sum(each, axis=0) + 0.3, rtol=1e-13, atol=1e-13 * np.abs(cov).max())
 

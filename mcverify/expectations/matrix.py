@@ -29,6 +29,8 @@ Where: TypeAlias = NDArray[np.intp]
 Which: TypeAlias = Literal["covariance", "derivative"]
 Compute: TypeAlias = Callable[[Floats, slice, slice, Floats, Floats], int]
 """(tile of the matrix, its rows, its columns, values out, errors out) → how many entries are no covariances."""
+Unresolved: TypeAlias = Callable[[Floats, slice, slice], int]
+"""(a tile's errors, its rows, its columns) → how many pairs a < b of it are above the target."""
 
 SMALL = 128
 """Columns up to which `gaussian` does the whole matrix."""
@@ -54,7 +56,12 @@ def values(act: str | Activation, which: Which, cov: Floats, *, rtol: float = 1e
 def _expect(act: Activation, which: Which, cov: Floats, rtol: float, errors: bool = True) -> tuple[Floats, Floats]:
     q = variances("q", np.diagonal(cov, axis1=-2, axis2=-1))
     if cov.ndim > 2 or len(cov) <= SMALL:
-        value, error = map(np.array, _pairwise(act, which)(q[..., :, None], cov, q[..., None, :], rtol=rtol))
+        value, error = np.empty((2, *cov.shape))
+        a, b = np.triu_indices(q.shape[-1], 1)
+        if a.size:
+            found = _pairwise(act, which)(q[..., a], cov[..., a, b], q[..., b], rtol=rtol)
+            for out, above in zip((value, error), found, strict=True):
+                out[..., a, b] = out[..., b, a] = above
     else:
         value, error = large(act, which, cov, rtol, errors=errors)
     single = gaussian.second_moment if which == "covariance" else gaussian.derivative_second_moment
@@ -84,7 +91,7 @@ def large(
         _over_tiles(compiled, cov, value, error)
         _beside_zeros(f, cov, rtol, value, error)
         return value, np.empty((0, 0)) if error is None else error
-    error = np.full(cov.shape, np.inf)
+    error = np.empty(cov.shape) if errors else np.zeros(cov.shape)  # zeros take no memory before they are written
     if closed_forms.kernel(act, which) is None and f.breaks_only_at_zero:
         left = _series(f, cov, rtol, value, error, errors=errors)
         _one_by_one(_pairwise(act, which), left, cov, rtol, value, error)
@@ -96,30 +103,40 @@ def large(
 # ------------------------------------------------------------------------------------------------ tiles
 
 
-def _over_tiles(compute: Compute, cov: Floats, value: Floats, error: Floats | None, *, errors: bool = True) -> None:
-    """Both halves of the results from tiles on and above the diagonal; without `errors` the upper half alone of what
-    there is of them. Raises InputError for what is no covariance."""
+def _over_tiles(
+    compute: Compute, cov: Floats, value: Floats, error: Floats | None, *, unresolved: Unresolved | None = None,
+    again: bool = False, errors: bool = True,
+) -> list[int]:  # fmt: skip
+    """Both halves of the results from tiles on and above the diagonal, or `again` of those tiles that are unresolved;
+    the first rows of strips that still are. Without `errors` only what is unresolved, above the diagonal, is sure to
+    stand in `error`, which must be 0 elsewhere. Raises InputError for what is no covariance."""
     from mcverify.expectations import tiles_cpu
 
-    cuts = [slice(start, min(start + _TILE, len(cov))) for start in range(0, len(cov), _TILE)]
+    left = set()
 
-    def strip(i: int) -> None:
-        rows = cuts[i]
-        for columns in cuts[i:]:
+    def strip(start: int) -> None:
+        rows = slice(start, min(start + _TILE, len(cov)))
+        for first in range(start, len(cov), _TILE):
+            at = rows, slice(first, min(first + _TILE, len(cov)))
+            off = np.full(value[at].shape, np.inf) if error is None or not again else error[at].copy()
+            if again and unresolved is not None and not unresolved(off, *at):
+                continue
             # Copies, of entries one after another: a strided row keeps the compiler from vector instructions.
-            tile, inner = cov[rows, columns].copy(), value[rows, columns].copy()
-            off = np.empty(tile.shape) if error is None else error[rows, columns].copy()
-            if compute(tile, rows, columns, inner, off):
+            tile, inner = cov[at].copy(), value[at].copy() if again else np.empty(off.shape)
+            if compute(tile, *at, inner, off):
                 q = np.diagonal(cov)
-                pairs(q[rows, None], tile, q[columns])  # raises, with the first such entry
-            value[rows, columns] = inner
-            if error is not None:
-                error[rows, columns] = off
-        for out in (value, error if errors else None):
-            if out is not None:
-                tiles_cpu.mirror(out, rows.start, rows.stop)
+                pairs(q[rows, None], tile, q[at[1]])  # raises, with the first such entry
+            open_ = unresolved is not None and bool(unresolved(off, *at))
+            value[at] = inner
+            tiles_cpu.mirror(inner, value[at[::-1]], first == start)
+            if error is not None and (errors or again or open_):
+                error[at] = off
+                tiles_cpu.mirror(off, error[at[::-1]], first == start)
+            if open_:
+                left.add(start)
 
-    threads.each(strip, range(len(cuts)))
+    threads.each(strip, range(0, len(cov), _TILE))
+    return sorted(left)
 
 
 def _sides(cov: Floats, *more: Floats) -> Floats:
@@ -166,6 +183,8 @@ def _series(
     f: Integrand, cov: Floats, rtol: float, value: Floats, error: Floats, *, errors: bool
 ) -> tuple[Where, Where]:
     """Mehler's series with as many terms as its ladder allows while it gets on; the pairs a < b that it leaves."""
+    from mcverify.expectations import tiles_cpu
+
     q = np.diagonal(cov)
     sds, where = np.unique(np.sqrt(q), return_inverse=True)
     rules, target = accuracy(rtol), max(rtol, 64 * EPS)
@@ -175,14 +194,18 @@ def _series(
     rules = rules._replace(fine=rules.fine + 4, coarse=rules.coarse + 4, ladder=ladder)
     for count, more in zip(rules.ladder, (*rules.ladder[1:], 0), strict=True):
         s = mehler.coefficients(f, sds, count, rules)
-        norm = np.sqrt(s.power)[where]
-        _over_tiles(_sum_of(s, where, cov, count, target), cov, value, error, errors=errors)
+        norm, again = np.sqrt(s.power)[where], count > rules.ladder[0]
+
+        def unresolved(off: Floats, rows: slice, columns: slice) -> int:
+            return int(tiles_cpu.how_many_open(off, norm[rows], norm[columns], target, rows == columns))  # noqa: B023, called at once
+
+        sum_ = _sum_of(s, where, cov, count, target)
+        strips = _over_tiles(sum_, cov, value, error, unresolved=unresolved, again=again, errors=errors)
 
         def promising(a: Where, b: Where) -> bool:
-            cos, size = cov[a, b] / np.maximum(np.sqrt(q[a] * q[b]), 1e-300), norm[a] * norm[b]  # noqa: B023, called at once
+            cos, size = cov[a, b] / np.maximum(np.sqrt(q[a] * q[b]), 1e-300), norm[a] * norm[b]  # noqa: B023
             return bool(mehler.promising(error[a, b], cos, size, rtol, count, more).any())  # noqa: B023
 
-        strips = _open_strips(error, norm, target)
         if not more or not any(promising(a, b) for a, b in _open_pairs(error, norm, target, strips)):
             break
     a, b = np.concatenate([np.empty((2, 0), np.intp), *_open_pairs(error, norm, target, strips)], axis=1)
@@ -202,22 +225,6 @@ def _sum_of(s: mehler.Spectrum, where: Where, cov: Floats, count: int, target: f
         return int(tiles_cpu.mehler(tile, *both, count, target, value, error))
 
     return compute
-
-
-def _open_strips(error: Floats, norm: Floats, target: float) -> list[int]:
-    """The first rows of strips with a pair a < b whose error is above the target."""
-    from mcverify.expectations import tiles_cpu
-
-    starts = range(0, len(error), _TILE)
-    found = np.zeros(len(starts), np.intp)
-
-    def look(strip: int) -> None:
-        found[strip] = tiles_cpu.how_many_open(
-            error, norm, target, starts[strip], min(starts[strip] + _TILE, len(error))
-        )
-
-    threads.each(look, range(len(starts)))
-    return [starts[strip] for strip in np.flatnonzero(found)]
 
 
 def _open_pairs(error: Floats, norm: Floats, target: float, strips: list[int]) -> Iterator[NDArray[np.intp]]:
@@ -253,7 +260,7 @@ def _by_strips(pairwise: Callable[..., Expectation], cov: Floats, rtol: float, v
     def strip(start: int) -> None:
         cut, rest = slice(start, min(start + rows, len(q))), slice(start, None)
         value[cut, rest], error[cut, rest] = pairwise(q[cut, None], cov[cut, rest], q[rest], rtol=rtol)
-        tiles_cpu.mirror(value, cut.start, cut.stop)
-        tiles_cpu.mirror(error, cut.start, cut.stop)
+        for out in (value, error):
+            tiles_cpu.mirror(out[cut, rest], out[rest, cut], True)
 
     threads.each(strip, range(0, len(q), rows))

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from mcverify import threads
 from mcverify.expectations.integrand import EPS, Integrand
 from mcverify.expectations.pairs import Pairs
-from mcverify.expectations.quadrature import DISTRUST, Accuracy, cut_off, doublings, half_line
+from mcverify.expectations.quadrature import DISTRUST, Accuracy, cut_off, doublings, half_line, weighted_sum
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -127,9 +127,9 @@ def coefficients(f: Integrand, sds: Floats, count: int, rules: Accuracy) -> Spec
         out.tail[rows] = np.maximum(power - found, 0.0) + np.abs(power - power_) + 8 * EPS * power
         away = ((even - even_) ** 2).sum(axis=0) + ((odd - odd_) ** 2).sum(axis=0)
         out.error[rows] = DISTRUST * np.sqrt(away)
-        out.lost[rows] = cut_off(f, sds[rows], rules.reach)
 
     threads.each(block, blocks)
+    out.lost[:] = cut_off(f, sds, rules.reach)
     return out
 
 
@@ -139,8 +139,12 @@ def _project(
     """Even and odd coefficients (count/2, U) and E f² (U,) on one rule."""
     even_rows, odd_rows, z, p = _hermite_rows(count, level, order, reach)
     u = z[:, None] * sds
-    above, below = f(u), f(-u)
-    return even_rows @ (above + below), odd_rows @ (above - below), p @ (above * above + below * below)
+    above, below = f(np.stack([u, -u]))
+    even, odd = (
+        rows @ part if part.any() else np.zeros((len(rows), sds.size))
+        for rows, part in ((even_rows, above + below), (odd_rows, above - below))
+    )
+    return even, odd, weighted_sum(p, above * above + below * below)
 
 
 @lru_cache(maxsize=24)

@@ -172,10 +172,16 @@ def _apply(
         z, p = np.concatenate([-half.z, half.z]), np.concatenate([half.p, half.p])
         values = f(sd[:, None] * z)
         p = p if weight is None else p * weight(z)
-        return values @ p, np.abs(values) @ np.abs(p)
+        return weighted_sum(p, values.T), weighted_sum(np.abs(p), np.abs(values).T)
     z, p = kinked_nodes(f, sd, level, order, splits, reach)
     terms = f(sd[:, None] * z) * (p if weight is None else p * weight(z))
     return terms.sum(axis=1), np.abs(terms).sum(axis=1)
+
+
+def weighted_sum(p: Floats, values: Floats) -> Floats:
+    """Σ_n p_n values[n], (U,). Without BLAS: it would start threads for this, and they spin for tens of milliseconds on
+    cores that have work to do."""
+    return np.einsum("n,nu->u", p, values)
 
 
 def kinked_nodes(f: Integrand, sd: Floats, level: int, order: int, splits: int, reach: float) -> tuple[Floats, Floats]:

@@ -201,21 +201,22 @@ def mehler(
 
 
 @njit(**_COMPILED)
-def mirror(out: Array, start: int, stop: int) -> None:
-    """What rows start … stop − 1 hold above the diagonal, put below it."""
-    for column in range(start, len(out), 16):
-        for row in range(start, stop, 16):
-            for j in range(column, min(column + 16, len(out))):
-                for i in range(row, min(row + 16, stop, j)):
-                    out[j, i] = out[i, j]
+def mirror(tile: Array, out: Array, diagonal: bool) -> None:
+    """out ← tile transposed; of a tile on the diagonal what lies above that alone, so that it may be out itself."""
+    rows, columns = tile.shape
+    for column in range(0, columns, 16):
+        for row in range(0, rows, 16):
+            for j in range(column, min(column + 16, columns)):
+                for i in range(row, min(row + 16, rows, j if diagonal else rows)):
+                    out[j, i] = tile[i, j]
 
 
 @njit(**_COMPILED)
-def how_many_open(error: Array, norm: Array, target: float, start: int, stop: int) -> int:
-    """Pairs above the diagonal, of these rows, whose error is above the target."""
+def how_many_open(error: Array, rows: Array, columns: Array, target: float, diagonal: bool) -> int:
+    """Pairs of a tile, of one on the diagonal those above it, whose error is above the target; rows, columns: norms."""
     found = 0
-    for a in range(start, stop):
-        row, allowed = error[a], target * norm[a]
-        for b in range(a + 1, len(row)):
-            found += not (row[b] <= allowed * norm[b])
+    for a in range(len(rows)):
+        row, allowed = error[a], target * rows[a]
+        for b in range(a + 1 if diagonal else 0, len(row)):
+            found += not (row[b] <= allowed * columns[b])
     return found

@@ -88,8 +88,10 @@ class Activation(Layer):
     def _exact(self, state: State) -> BoolArray:
         if self._whole_law(state):
             return np.ones(state.cov.shape, bool)
+        if self._is_linear:
+            return np.ones(state.cov.shape, bool)
         coin = self.phi.slopes is not None and state.law not in ("sum", "batch_sum")
-        return np.eye(len(state.cov), dtype=bool) & coin | self._is_linear
+        return np.diag(np.full(len(state.cov), coin))
 
     @staticmethod
     def _whole_law(state: State) -> bool:

@@ -241,11 +241,12 @@ class Convolution(Layer):
         m = self.random_map
         if len(cov) <= SMALL:
             return m.sigma_w2 * self.mean_met(cov, 2) + m.sigma_b2
+        if self.keeps_apart:
+            return m.sigma_w2 * cov + m.sigma_b2
         from mcverify.layers import taps_cpu
 
-        there, energies = zip(*self._taps(), strict=True)
-        weights = m.sigma_w2 * np.array(energies) / self.energies.sum()
-        return taps_cpu.weighted_sum(cov, np.stack(there, axis=1), weights, m.sigma_b2)
+        weights = m.sigma_w2 * self.energies / self.energies.sum()
+        return taps_cpu.weighted_sum(cov, self._window, weights, m.sigma_b2)
 
     def _exact_above(self, exact: BoolArray) -> BoolArray:
         """Whether all entries under the taps are exact; the entry itself is always among them."""
