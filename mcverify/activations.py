@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from numbers import Real
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -114,12 +115,8 @@ def custom_activation(
     """
     if not name or not isinstance(name, str):
         raise InputError("name", name, "allowed: a non-empty string")
-    jump_points = tuple((float(point), float(height)) for point, height in jumps)
-    points = tuple(sorted({float(k) for k in kinks} | {point for point, _ in jump_points}))
-    for point in (*points, *(height for _, height in jump_points)):
-        if not math.isfinite(point):
-            raise InputError("kinks or jumps", point, "allowed: finite numbers")
-    if not (math.isfinite(scale) and scale > 0.0):
+    jump_points, points = _breaks(kinks, jumps)
+    if not isinstance(scale, Real) or isinstance(scale, bool) or not 0.0 < scale < math.inf:
         raise InputError("scale", scale, "must be a finite number above 0")
     functions = _elementwise(phi, "phi"), _elementwise(dphi, "dphi")
     made = Activation(name, *functions, points, jump_points, scale=float(scale))
@@ -128,6 +125,19 @@ def custom_activation(
 
 
 # ----------------------------------------------------------------------------------------- custom functions
+
+
+def _breaks(kinks: Any, jumps: Any) -> tuple[tuple[tuple[float, float], ...], tuple[float, ...]]:
+    """(point, height) of every jump, and all points in order. Raises InputError for what are none."""
+    try:
+        jump_points = tuple((float(point), float(height)) for point, height in jumps)
+        points = tuple(sorted({float(k) for k in kinks} | {point for point, _ in jump_points}))
+        if not np.isfinite([*points, *(height for _, height in jump_points)]).all():
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        allowed = "must be lists of finite numbers, and of pairs (point, height)"
+        raise InputError("kinks or jumps", (kinks, jumps), allowed) from None
+    return jump_points, points
 
 
 def _elementwise(function: Callable[[Any], Any], field: str) -> Function:
@@ -416,12 +426,13 @@ class _Family(NamedTuple):
     build: Callable[[str, float], Activation]
     default: float
     minimum: float
+    maximum: float
     allowed: str
 
 
 _FAMILIES: dict[str, _Family] = {
-    "leaky_relu": _Family(_leaky, 0.01, -math.inf, "a finite negative-side slope"),
-    "elu": _Family(lambda n, a: _exponential_linear(n, 1.0, a), 1.0, 0.0, "a finite alpha ≥ 0"),
+    "leaky_relu": _Family(_leaky, 0.01, -1e50, 1e50, "a negative-side slope from -1e50 to 1e50"),
+    "elu": _Family(lambda n, a: _exponential_linear(n, 1.0, a), 1.0, 0.0, 1e50, "an alpha from 0 to 1e50"),
 }
 
 
@@ -461,7 +472,7 @@ def _parameter(spec: str, argument: str | None, family: _Family) -> float:
         value = float(argument)
     except ValueError:
         value = math.nan
-    if not (math.isfinite(value) and value >= family.minimum):
+    if not family.minimum <= value <= family.maximum:
         raise InputError("activation", spec, f"allowed: {family.allowed} in the brackets")
     return value + 0.0  # −0 becomes 0
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mcverify.errors import InputError
-from mcverify.validate import count
+from mcverify.validate import LEAST, MOST, count
 
 FloatArray = NDArray[np.float64]
 
@@ -25,7 +25,7 @@ def checked(x: ArrayLike, shape: tuple[int, ...]) -> FloatArray:
         if np.iscomplexobj(x):
             raise TypeError
         array = np.asarray(x, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError("x", type(x).__name__, f"must be an array of numbers, ({told})") from None
     if array.ndim != len(shape) + 1 or array.shape[0] < 1 or array.shape[1:] != wanted:
         order = "; channels come before positions" if array.shape[1:] == shape != wanted else ""
@@ -34,6 +34,11 @@ def checked(x: ArrayLike, shape: tuple[int, ...]) -> FloatArray:
     if not np.isfinite(array).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise InputError(f"x{list(where)}", float(array[where]), "must be finite")
+    largest = np.abs(array).reshape(len(array), -1).max(axis=1)
+    bad = np.flatnonzero((largest != 0) & ((largest < LEAST) | (largest > MOST)))
+    if len(bad):
+        allowed = f"must have its largest entry from {LEAST:g} to {MOST:g}, or be 0"
+        raise InputError(f"x[{bad[0]}]", float(largest[bad[0]]), allowed)
     return np.ascontiguousarray(np.moveaxis(array, 1, -1))
 
 
@@ -46,7 +51,7 @@ def with_gram(gram: ArrayLike, input_dim: int) -> FloatArray:
     count("input_dim", input_dim)
     try:
         g = np.asarray(gram, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError("gram", gram, "must be a square matrix of numbers") from None
     if not g.size or g.ndim != 2 or g.shape[0] != g.shape[1] or not np.isfinite(g).all() or not np.allclose(g, g.T):
         raise InputError("gram", g.tolist(), "must be a finite symmetric matrix")
@@ -95,7 +100,7 @@ def checked_cotangent(cotangent: str | ArrayLike | None, inputs: int, shape: tup
         return cotangent
     try:
         v = np.asarray(cotangent, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError("cotangent", type(cotangent).__name__, allowed) from None
     if v.shape != (inputs, *shape) or not np.isfinite(v).all():
         raise InputError("cotangent", f"array of shape {v.shape}", allowed)

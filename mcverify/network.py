@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -45,6 +45,8 @@ class Network:
     name: str = "network"
 
     def __init__(self, layers: Sequence[Layer], name: str = "network") -> None:
+        if isinstance(layers, str) or not isinstance(layers, Iterable):
+            raise InputError("layers", layers, "must be a list of layers, such as Dense and Activation")
         object.__setattr__(self, "layers", tuple(layers))
         object.__setattr__(self, "name", name)
         for i, layer in enumerate(self.layers):

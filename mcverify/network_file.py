@@ -80,6 +80,8 @@ def read(path: str | Path) -> NetworkFile:
     """Read a network file.
 
     Raises InputError naming the key, its value and what is allowed, with the nearest right key."""
+    if not isinstance(path, str | Path):
+        raise InputError("file", path, "must be a path")
     return parse(_toml(Path(path)), name=Path(path).stem)
 
 

@@ -40,7 +40,9 @@ _SURE = float(-ndtri(1e-3))  # standard errors by which a point must lie on its 
 @dataclass(frozen=True)
 class Point:
     """Sampled networks near a boundary: factor of all hidden widths, the widths themselves, the deviation measured with
-    its standard error and the one that the first order predicts, and how many networks."""
+    its standard error and the one that the first order predicts, how many networks that is of, and how many more were
+    dropped since they have no such value, as no correlation where a layer is dead. measured and se are NaN where fewer
+    than 100 are left."""
 
     factor: float
     widths: tuple[int, ...]
@@ -48,6 +50,7 @@ class Point:
     se: float
     predicted: float
     networks: int
+    dropped: int
 
 
 @dataclass(frozen=True)
@@ -82,12 +85,23 @@ class Validity:
         said = {row.agreement for row in self.rows}
         return 1 if "fails" in said else 3 if "undecided" in said or self.interrupted else 0
 
+    @property
+    def dropped(self) -> int:
+        """How many of the sampled networks were dropped."""
+        return sum(p.dropped for row in self.rows for p in row.points)
+
+    @property
+    def sampled(self) -> int:
+        """How many networks were sampled, with those."""
+        return self.dropped + sum(p.networks for row in self.rows for p in row.points)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
         rows = [asdict(row) for row in self.rows]
         return {
             "network": self.network, "margin": self.margin, "seed": self.seed, "widths": list(self.widths),
-            "exit_code": self.exit_code, "rows": rows, "interrupted": self.interrupted,
+            "exit_code": self.exit_code, "rows": rows, "sampled": self.sampled, "dropped": self.dropped,
+            "interrupted": self.interrupted,
         }  # fmt: skip
 
 
@@ -129,8 +143,7 @@ def validity(
             for factor, networks, work in () if interrupted else plan:
                 key = stream_key(seed, f"validity/{b.quantity}/{b.kind}/{factor!r}")
                 take = partial(_point, net, points, b, every[b.quantity], factor, networks, key, backend, threads)
-                point = take(watch.within(work, networks))
-                measured += [] if point is None else [point]
+                measured.append(take(watch.within(work, networks)))
         except KeyboardInterrupt:
             interrupted = True
         cut: tuple[Agreement, str] = ("not sampled", "interrupted")
@@ -185,9 +198,8 @@ def _planned(net: Network, x: FloatArray, b: Boundary, d: Deviation) -> list[tup
 def _point(
     net: Network, x: FloatArray, b: Boundary, d: Deviation, factor: float, networks: int, key: int, backend: str,
     threads: int | None, progress: Progress,
-) -> Point | None:  # fmt: skip
-    """Sample networks at a factor, and read the boundary's component; None where too few have one, as of correlations
-    where layers die."""
+) -> Point:  # fmt: skip
+    """Sample networks at a factor, and read the boundary's component."""
     other = widened(net, factor)
     engine, _ = choose_engine("auto", backend, "float32", other, len(x))
     at = b.layer - d.first, b.item
@@ -198,20 +210,23 @@ def _point(
     if len(y) < networks:  # Ctrl-C ends a sample where it stands
         raise KeyboardInterrupt
     y = y[np.isfinite(y)]  # a dead network has no correlation
-    if len(y) < _FEWEST:
-        return None
     limit = d.limit[at]
-    away = y - limit if b.quantity == "correlation" else y / limit - 1
-    if b.kind == "mean":
-        value, se = abs(float(away.mean())), float(away.std() / math.sqrt(len(away)))
-    else:
-        square = away**2
-        value = math.sqrt(float(square.mean()))
-        se = float(square.std() / math.sqrt(len(away))) / (2 * value) if value > 0 else 0.0
+    value, se = _deviation(y - limit if b.quantity == "correlation" else y / limit - 1, b.kind)
     # At widths rounded up, which a factor does not quite tell.
     rounded = next(v for v in deviations(other, x) if v.quantity == b.quantity)
     predicted = float(rounded.size(b.kind)[at])
-    return Point(factor, tuple(hidden(other)), value, se, predicted, len(y))
+    return Point(factor, tuple(hidden(other)), value, se, predicted, len(y), networks - len(y))
+
+
+def _deviation(away: FloatArray, kind: str) -> tuple[float, float]:
+    """(value, se) of the mean's size, or the root mean square, of what single networks deviate by; NaN of too few."""
+    if len(away) < _FEWEST:
+        return math.nan, math.nan
+    if kind == "mean":
+        return abs(float(away.mean())), float(away.std() / math.sqrt(len(away)))
+    square = away**2
+    value = math.sqrt(float(square.mean()))
+    return value, float(square.std() / math.sqrt(len(away))) / (2 * value) if value > 0 else 0.0
 
 
 def _length(trace: Trace, layer: int, item: int) -> FloatArray:
@@ -252,8 +267,9 @@ def _agreement(b: Boundary, points: list[Point], confirm: bool) -> tuple[Agreeme
         return "not sampled", "holds at every width"
     if not points:
         return "not sampled", f"networks of width {max(b.widths):,} would take too long" if confirm else "not asked for"
-    below = [p for p in points if p.factor < b.factor]
-    above = [p for p in points if p.factor > b.factor]
+    known = [p for p in points if math.isfinite(p.measured)]
+    below = [p for p in known if p.factor < b.factor]
+    above = [p for p in known if p.factor > b.factor]
     if not below or not above:
         return "not sampled", "the boundary lies at the smallest widths that there are, or where most networks are dead"
     fails = min(_errors(p.measured - b.margin, p.se) for p in below)

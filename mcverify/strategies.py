@@ -37,7 +37,7 @@ from mcverify.inputs import with_gram
 from mcverify.layers.convolution import DELTA, NORMALISATIONS, PADDINGS
 from mcverify.network import Network, cnn, mlp
 from mcverify.streams import KEY_BITS, LAYER_BITS, REPLICATE_BITS, Site, stream_key
-from mcverify.validate import between, count, variance
+from mcverify.validate import count, share, variance
 from mcverify.weights import LAWS, weight_law
 
 Strategy = st.SearchStrategy
@@ -204,7 +204,7 @@ def networks(
             "weights": _named(laws, _laws),
             "sigma_w2": _number("sigma_w2", sigma_w2, _sigma_w2(), variance),
             "sigma_b2": _number("sigma_b2", sigma_b2, _sigma_b2(), variance),
-            "keep": _number("keep", keep, st.sampled_from([1.0, 0.9, 0.5]), _probability),
+            "keep": _number("keep", keep, st.sampled_from([1.0, 0.9, 0.5]), share),
             "shared_masks": st.booleans(),
         }
     )
@@ -270,17 +270,13 @@ def _named(value: Any, make: Callable[..., Strategy[str]]) -> Strategy[str]:
     return make([value] if isinstance(value, str) else value)
 
 
-def _number(field: str, value: Any, default: Strategy[float], check: Callable[[str, Any], None]) -> Strategy[float]:
+def _number(field: str, value: Any, default: Strategy[float], check: Callable[[str, Any], object]) -> Strategy[float]:
     if value is None:
         return default
     if isinstance(value, Strategy):
         return value
     check(field, value)
     return st.just(float(value))
-
-
-def _probability(field: str, value: Any) -> None:
-    between(field, value, 0.0, 1.0, open_low=True)
 
 
 # ---- inputs -----------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from mcverify import sampled_validity
 from mcverify.cli import main
 from mcverify.errors import InputError, Unpredictable
 from mcverify.inputs import with_gram
+from mcverify.report import validity as report
 from mcverify.sampled_validity import parse_margin
 from mcverify.theory.corrections import first_order
 from mcverify.theory.propagation import propagate
@@ -180,4 +181,35 @@ def test_networks_that_are_all_alike_or_dead(monkeypatch):
                    (mv.mlp(4, [2, 2], "sign"), None)):  # fmt: skip
         v = mv.validity(net, x, 1.0, threads=1)
         assert v.exit_code in (0, 1, 3)
-        assert not any(math.isnan(p.measured) for row in v.rows for p in row.points)
+        points = [p for row in v.rows for p in row.points]
+        assert all(math.isnan(p.measured) == (p.networks < 100) for p in points)
+
+
+def test_dropped_networks_are_counted(monkeypatch, tmp_path):
+    """Networks of two units die often: how many is in the rows, in the JSON, on the terminal and on the page. Dead are
+    those that the sampled correlations of the same draws leave out."""
+    real, kept = sampled_validity._correlation, []
+
+    def watched(*given, **named):
+        kept.append(real(*given, **named))
+        return kept[-1]
+
+    monkeypatch.setitem(sampled_validity._MEASURES, "correlation", watched)
+    monkeypatch.setattr(sampled_validity, "_WORK", 4e6)
+    file = tmp_path / "net.toml"
+    file.write_text('[network]\ninput_dim = 8\nwidth = 4\ndepth = 4\nactivation = "relu"\nsigma_w2 = 2.0\n')
+    told = CliRunner().invoke(main, ["validity", str(file), "--margin", "50%", "--threads", "1",
+                                     "--report", str(tmp_path / "out")])  # fmt: skip
+    dead, of = int(sum(np.isnan(v).sum() for v in kept)), sum(map(len, kept))
+    data = json.loads((tmp_path / "out" / "validity.json").read_text())
+    rows = [row for row in data["rows"] if row["boundary"]["quantity"] == "correlation"]
+    points = [p for row in rows for p in row["points"]]
+    assert dead > 100
+    assert data["dropped"] == sum(p["dropped"] for p in points) == dead
+    assert sum(p["networks"] + p["dropped"] for p in points) == of <= data["sampled"]
+    words = f"Dropped: {dead:,} of {data['sampled']:,} sampled networks"
+    assert words in " ".join(told.output.split())
+    page = (tmp_path / "out" / "validity.html").read_text(encoding="utf-8")
+    assert words in page
+    assert f"{points[0]['dropped']:,} more dropped" in page
+    assert "Dropped" not in report.dropped(mv.validity(mv.mlp(8, [40] * 3, "tanh"), margin=0.2, confirm=False))

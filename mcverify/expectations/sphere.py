@@ -46,6 +46,8 @@ _SINGULAR = {STRICT: 2.0**-40, LOOSE: 2.0**-20}
 """Finest panel where the inner integral may go like the square root of the distance: it leaves the power 3/2 of it."""
 _RADII = 0.125
 """Step in log r² of the trapezoidal rule over the radius."""
+_STEEPEST = 1e12
+"""The largest gain: φ(g·y) is then what it tends to, to rounding, and panels are as fine as floats tell apart."""
 
 
 class Moments(NamedTuple):
@@ -387,5 +389,7 @@ def _rule(power: int, bends: Floats, finest: Floats, order: int, split: int) -> 
 def _check(batch: int, gain: float, rtol: float) -> None:
     count("batch", batch, least=2)
     positive("gain", gain)
+    if gain > _STEEPEST:
+        raise InputError("gain", gain, f"must be at most {_STEEPEST:g}: beyond it φ(gain·y) cannot be integrated")
     if not 0.0 < rtol < 1.0:
         raise InputError("rtol", rtol, "must be between 0 and 1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from mcverify.layers.grid import checked_size
 from mcverify.layers.layer import Batch, Grad, Layer, Signal, State
 from mcverify.random_map.engine import Engine
 from mcverify.streams import Site
-from mcverify.validate import between, positive, variance
+from mcverify.validate import MOST, between, positive, variance
 
 _COLUMNS = -2  # the axis of the statistics
 
@@ -38,9 +39,9 @@ class BatchNorm(Layer):
     needs_whole = True
 
     def __post_init__(self) -> None:
-        variance("eps", self.eps)
-        positive("gain", self.gain)
-        between("shift", self.shift, -1e150, 1e150)
+        self._check(variance, "eps")
+        self._check(positive, "gain")
+        self._check(partial(between, low=-MOST, high=MOST), "shift")
         object.__setattr__(self, "size", checked_size(self.size) if self.size else ())
 
     @property

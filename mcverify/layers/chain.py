@@ -11,9 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mcverify.errors import Unpredictable
 from mcverify.layers.layer import Grad, Layer, Signal, State
 from mcverify.random_map.engine import Engine
 from mcverify.streams import Site
+
+_LARGEST = 1e150  # of a state's variances
 
 
 @dataclass
@@ -60,9 +63,17 @@ def backward(tape: Sequence[Record], engine: Engine, gy: Signal) -> Signal:
 def propagate(layers: Sequence[Layer], state: State) -> list[State]:
     """The states at every boundary: before the first layer, and after each."""
     states = [state]
-    for layer in layers:
-        states.append(layer.propagate(states[-1]))
+    for i, layer in enumerate(layers, start=1):
+        states.append(_up(layer, states[-1], i))
     return states
+
+
+def _up(layer: Layer, state: State, i: int) -> State:
+    """The state above layer i. Raises Unpredictable where its lengths, or their squares, leave the floats' range."""
+    above = layer.propagate(state)
+    if not above.q.max() <= _LARGEST:
+        raise Unpredictable(f"E h² exceeds {_LARGEST:g} in layer {i}, where its square leaves the range of floats")
+    return above
 
 
 class Upwards:
@@ -79,7 +90,7 @@ class Upwards:
         self._layers, self._step = layers, math.isqrt(len(layers)) + 1
         self._whole, self.local = {0: state}, [state.local(positions[0])]
         for i, layer in enumerate(layers, start=1):
-            state = layer.propagate(state)
+            state = _up(layer, state, i)
             if kept:
                 self._whole[i] = state
             self.local.append(state.local(positions[i]))

@@ -65,10 +65,8 @@ class Convolution(Layer):
         _one_of("padding", self.padding, PADDINGS)
         if self.padding == "circular" and any(k > n for k, n in zip(self.kernel, self.size, strict=True)):
             raise InputError("kernel", self.kernel, f"must not be wider than the circle it lies on, {self.size}")
-        count("channels_in", self.channels_in)
-        count("channels_out", self.channels_out)
-        variance("sigma_w2", self.sigma_w2)
-        variance("sigma_b2", self.sigma_b2)
+        self._check(count, "channels_in", "channels_out")
+        self._check(variance, "sigma_w2", "sigma_b2")
         _one_of("weights", self.weights, (*LAWS, DELTA))
         _one_of("normalisation", self.normalisation, NORMALISATIONS)
         self._check_orthogonal()

@@ -24,10 +24,8 @@ class Dense(Layer):
     weights: str = "gaussian"
 
     def __post_init__(self) -> None:
-        count("fan_in", self.fan_in)
-        count("fan_out", self.fan_out)
-        variance("sigma_w2", self.sigma_w2)
-        variance("sigma_b2", self.sigma_b2)
+        self._check(count, "fan_in", "fan_out")
+        self._check(variance, "sigma_w2", "sigma_b2")
         weight_law(self.weights)
 
     @property

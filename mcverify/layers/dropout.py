@@ -10,7 +10,7 @@ import numpy as np
 from mcverify.layers.layer import FloatArray, Grad, Layer, Signal, State
 from mcverify.random_map.engine import Engine
 from mcverify.streams import Role, Site
-from mcverify.validate import between, flag
+from mcverify.validate import flag, share
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Dropout(Layer):
         return True
 
     def __post_init__(self) -> None:
-        between("keep", self.keep, 0.0, 1.0, open_low=True)
+        self._check(share, "keep")
         flag("shared", self.shared)
 
     def shape(self, in_shape: tuple[int, ...]) -> tuple[int, ...]:

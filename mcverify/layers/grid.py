@@ -15,9 +15,7 @@ from mcverify.validate import count
 def axes(field: str, given: Any) -> tuple[int, ...]:
     """One number per axis, from a list of them or a single one. Raises InputError naming the field."""
     out = tuple(given) if isinstance(given, list | tuple) else (given,)
-    for axis in out:
-        count(field, axis)
-    return out
+    return tuple(count(field, axis) for axis in out)
 
 
 def checked_size(given: Any) -> tuple[int, ...]:

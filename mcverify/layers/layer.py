@@ -20,7 +20,7 @@ there is of a gradient whose covariance between different positions is exactly 0
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -171,6 +171,11 @@ class Layer(ABC):
 
     elementwise = False  # acts on each unit alone, so that a cotangent is placed below it
     needs_whole = False  # pulls back by the state between all columns, even where the gradient above is local
+
+    def _check(self, check: Callable[[str, Any], Any], *fields: str) -> None:
+        """Put parameters through a check, which gives each back as Python's own number."""
+        for field in fields:
+            object.__setattr__(self, field, check(field, getattr(self, field)))
 
     @property
     def in_shape(self) -> tuple[int, ...] | None:

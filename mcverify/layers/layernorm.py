@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from mcverify.expectations import layer_norm
 from mcverify.layers.layer import Grad, Layer, Signal, State
 from mcverify.random_map.engine import Engine
 from mcverify.streams import Site
-from mcverify.validate import between, positive, variance
+from mcverify.validate import MOST, between, positive, variance
 
 _UNITS = -1  # the axis of the statistics
 
@@ -29,9 +30,9 @@ class LayerNorm(Layer):
     shift: float = 0.0
 
     def __post_init__(self) -> None:
-        variance("eps", self.eps)
-        positive("gain", self.gain)
-        between("shift", self.shift, -1e150, 1e150)
+        self._check(variance, "eps")
+        self._check(positive, "gain")
+        self._check(partial(between, low=-MOST, high=MOST), "shift")
 
     @property
     def odd(self) -> bool:

@@ -30,8 +30,7 @@ class Residual(Layer):
         if not isinstance(branch, Sequence) or isinstance(branch, str):
             raise InputError("branch", branch, "must be a list of layers")
         object.__setattr__(self, "branch", tuple(branch))
-        positive("scale", scale)
-        object.__setattr__(self, "scale", float(scale))
+        object.__setattr__(self, "scale", positive("scale", scale))
         for i, layer in enumerate(self.branch):
             if not isinstance(layer, Layer):
                 raise InputError(f"branch[{i}]", layer, "must be a layer, such as Dense or Activation")

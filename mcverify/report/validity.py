@@ -104,6 +104,8 @@ def show(v: Validity, console: Console) -> None:
             console.print(f"{row.boundary.quantity}, {_OF[row.boundary.kind]}: {told}.", highlight=False)
         if row.agreement not in ("confirmed", "not sampled"):
             console.print(f"  {row.reason}.", highlight=False)
+    if v.dropped:
+        console.print(dropped(v), highlight=False)
     if v.interrupted:
         console.print("Interrupted: what the first order says is whole, what was not sampled yet says so.")
 
@@ -112,11 +114,23 @@ def _margin(v: Validity) -> str:
     return f"Margin {100 * v.margin:.3g}%, relative to the limit; for correlations {v.margin:.3g}, absolute."
 
 
+def dropped(v: Validity) -> str:
+    """How many sampled networks count for nothing; "" for none."""
+    if not v.dropped:
+        return ""
+    return (
+        f"Dropped: {v.dropped:,} of {v.sampled:,} sampled networks, where the quantity does not exist: a dead layer "
+        "has no correlation. What is said is said of the others."
+    )
+
+
 def point_text(row: Row, i: int) -> str:
-    """`width 62: 0.269 ± 0.006 (first order 0.283, 600 networks)`."""
+    """`width 62: 0.269 ± 0.006 (first order 0.283, 600 networks)`, with those that were dropped."""
     p = row.points[i]
     widths = f"{p.widths[0]:,}" if len(set(p.widths)) == 1 else f"×{p.factor:.3g}"
-    return f"width {widths}: {p.measured:.3g} ± {p.se:.1g} (first order {p.predicted:.3g}, {p.networks:,} networks)"
+    measured = f"{p.measured:.3g} ± {p.se:.1g}" if math.isfinite(p.measured) else "too few networks"
+    networks = f"{p.networks:,} networks" + (f", {p.dropped:,} more dropped" if p.dropped else "")
+    return f"width {widths}: {measured} (first order {p.predicted:.3g}, {networks})"
 
 
 def write(v: Validity, directory: Path) -> Path:
@@ -135,7 +149,8 @@ def write(v: Validity, directory: Path) -> Path:
     )
     sampled = [(c, row, [point_text(row, i) for i in range(len(row.points))]) for c, row in _rows(v)]
     text = environment.get_template("validity.html.j2").render(
-        v=v, rows=sampled, headers=HEADERS, svg=Markup(draw(v)), margin=_margin(v), terms=_TERMS
+        v=v, rows=sampled, headers=HEADERS, svg=Markup(draw(v)), margin=_margin(v), terms=_TERMS,
+        dropped=dropped(v),
     )
     page = directory / "validity.html"
     try:

@@ -24,13 +24,14 @@ from numpy.typing import NDArray
 
 from mcverify.activations import Activation
 from mcverify.activations import activation as look_up
-from mcverify.errors import InputError
+from mcverify.errors import InputError, Unpredictable
 from mcverify.expectations import gaussian, sphere
 from mcverify.validate import MOST_LAYERS, between, count, one_of, positive
 
 Floats = NDArray[np.float64]
 
 PLACEMENTS = ("pre", "post")
+_TRUSTED = 1e-6  # relative error of an integral over the sphere, which is 1e-12 unless φ oscillates
 
 
 def batchnorm_gradient_growth(activation: str | Activation, batch: float = math.inf, *, gain: float = 1.0) -> float:
@@ -39,11 +40,16 @@ def batchnorm_gradient_growth(activation: str | Activation, batch: float = math.
 
     batch: how many inputs, above 3, or math.inf. gain: the batch norm's, in φ(gain·BN(h)): towards 0 smooth φ become
     linear and the growth falls to that of linear φ, (B−2)/(B−3), the least there is. A limit in the width, whatever
-    σ_w² and σ_b². Source: Yang et al. 2019. Raises InputError for a φ that does not tell the inputs apart."""
+    σ_w² and σ_b². Source: Yang et al. 2019. Raises InputError for a φ that does not tell the inputs apart, and
+    Unpredictable for one that oscillates too fast to be integrated."""
     phi = look_up(activation)
-    positive("gain", gain)
+    gain = positive("gain", gain)
     if not _unbounded(batch):
-        return float(sphere.gradient_growth(phi, _checked(batch), gain=gain).value)
+        found = sphere.gradient_growth(phi, _checked(batch), gain=gain)
+        if not found.error <= _TRUSTED * found.value:
+            off = float(found.error / found.value)
+            raise Unpredictable(f"{phi.name} turns too often at gain {gain:g}: its integral is off by {off:.1g}")
+        return float(found.value)
     return gain**2 * _slopes(phi, gain) / _told_apart(phi, _spread(phi, gain))
 
 

@@ -146,7 +146,8 @@ class LengthLaw:
 
     def rvs(self, size: int | tuple[int, ...] = 1, random_state: Seed = None) -> FloatArray:
         """Samples, from χ², Beta and binomial draws; apart from the inversion that cdf goes by."""
-        return np.exp(self.rvs_log(size, random_state))
+        with np.errstate(over="ignore"):  # inf, as `moment` and `mean` have it
+            return np.exp(self.rvs_log(size, random_state))
 
     def rvs_log(self, size: int | tuple[int, ...] = 1, random_state: Seed = None) -> FloatArray:
         """Samples of the logarithm, −∞ for dead networks."""

@@ -38,8 +38,7 @@ def ratio_moments(
     E R² = 1 + (5 + 2(μ4 − 3) Σx⁴/(Σx²)²)/width.
     Raises InputError for an x that is zero or no vector, and for numbers out of range; Unpredictable for φ of other
     than two slopes."""
-    count("width", width)
-    positive("sigma_w2", sigma_w2)
+    width, sigma_w2 = count("width", width), positive("sigma_w2", sigma_w2)
     law, (below, above) = weight_law(weights), slopes_of(activation)
     if not law.independent:
         raise Unpredictable(f"{weights} weights are not independent; ask length_law")
@@ -61,8 +60,7 @@ def variance_across_layers(net: Network, m0: float = 1.0) -> float:
     """E[(1/L) Σ M_l² − ((1/L) Σ M_l)²], l = 1 … L: how lengths differ between the layers of one network; "exact".
 
     In terms of E M_j M_k = E M_j² Π_{j<i≤k} E R_i for j < k. Scope and errors as for `length_law`."""
-    positive("m0", m0)
-    factors = steps_up(net)
+    m0, factors = positive("m0", m0), steps_up(net)
     depth = len(factors)
     second, cross = 1.0, 0.0  # E M_k² and Σ_{0<j<k} E M_j M_k at M_0 = 1
     squares, products = 0.0, 0.0
@@ -99,6 +97,7 @@ def entry_moments(net: Network) -> tuple[float, float, float]:
     Raises Unpredictable as `length_law` does, and for discrete weights: where h = 0 no coin is fair."""
     steps = plain_steps(net)
     second, fourth, sixth = 1.0, np.ones(2), np.ones(3)  # of a: Σa²; (Σa²)², Σa⁴; (Σa²)³, Σa⁴Σa², Σa⁶
+    doubled = 0  # how often a² has been halved, so that no moment leaves the floats' range on the way
     for j in range(len(steps) - 1, -1, -1):
         m = steps[j][0]
         v, k4, k6 = m.sigma_w2 / m.fan_in, *_excess(m.law)
@@ -106,7 +105,7 @@ def entry_moments(net: Network) -> tuple[float, float, float]:
         m222, m42 = v**3 * sixth[0], v**3 * (3 * sixth[0] + k4 * sixth[1])
         m6 = v**3 * (15 * sixth[0] + 15 * k4 * sixth[1] + k6 * sixth[2])
         if j == 0:
-            return m2, float(m4), float(m6)
+            return _scaled(m2, doubled), _scaled(m4, 2 * doubled), _scaled(m6, 3 * doubled)
         n, (below, above) = m.fan_in, steps[j - 1][1]
         c2, c4, c6 = (0.5 * (below**k + above**k) for k in (2, 4, 6))
         pair, triple = n * (n - 1), n * (n - 1) * (n - 2)
@@ -116,7 +115,18 @@ def entry_moments(net: Network) -> tuple[float, float, float]:
             n * c6 * m6 + 3 * pair * c4 * c2 * m42 + triple * c2**3 * m222, n * c6 * m6 + pair * c4 * c2 * m42,
             n * c6 * m6,
         ])  # fmt: skip
+        exponent = math.frexp(second)[1]
+        doubled, second = doubled + exponent, math.ldexp(second, -exponent)
+        fourth, sixth = np.ldexp(fourth, -2 * exponent), np.ldexp(sixth, -3 * exponent)
     raise AssertionError("a network has a map")
+
+
+def _scaled(moment: float, exponent: int) -> float:
+    """moment · 2^exponent, ∞ where no float holds it."""
+    try:
+        return math.ldexp(float(moment), exponent)
+    except OverflowError:
+        return math.inf
 
 
 def _excess(law: str) -> tuple[float, float]:

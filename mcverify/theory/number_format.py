@@ -50,9 +50,7 @@ def depth_limit(format: str, fan_in: int, depth: int, c: float = 1.0) -> DepthLi
     at the first block; half_lost_at goes by the collapse on L/(c 4^p) (see `kept_growth`), to a few percent. Raises
     InputError for another format, or numbers out of range."""
     one_of("format", format, SIGNIFICAND_BITS)
-    count("fan_in", fan_in)
-    count("depth", depth)
-    positive("c", c)
+    fan_in, depth, c = count("fan_in", fan_in), count("depth", depth), positive("c", c)
     bits = SIGNIFICAND_BITS[format]
     return DepthLimit(
         format=format,

@@ -16,8 +16,8 @@ from mcverify.theory.fixed_points import FixedPoint, fixed_points, settle
 from mcverify.theory.no_fixed_point import continuum, elsewhere
 from mcverify.theory.phase_record import Phase, blank, depth_scale
 from mcverify.theory.trajectory import depth_to_fixed_point, q_trajectory
-from mcverify.theory.variance_map import VarianceMap, checked, positive
-from mcverify.validate import between
+from mcverify.theory.variance_map import VarianceMap, checked
+from mcverify.validate import between, positive
 
 __all__ = [
     "FixedPoint",

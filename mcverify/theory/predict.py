@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 
 
+@np.errstate(over="ignore")  # lengths that no float holds are ∞
 def predict(
     net: Network, x: ArrayLike, *, cotangent: str | ArrayLike = "independent", order: int = 0
 ) -> xr.Dataset:  # fmt: skip
@@ -91,6 +92,8 @@ def _first_order(limit: dict[str, NDArray[Any]], found: FirstOrder) -> dict[str,
     for name, (shift, remainder) in shifts.items():
         exact = limit[f"{name}_mark"] == "exact"
         value = np.where(exact, limit[name], limit[name] + shift)
+        if name == "c":  # −∞ where squares of lengths are below all floats
+            value = np.where(np.isfinite(value), value, np.nan)
         out[name], out[f"{name}_remainder"] = value, np.where(exact, 0.0, remainder)
         out[f"{name}_mark"] = np.where(exact, "exact", _where(value, np.full(value.shape, "first order")))
     gram, diagonal = limit["grad_gram"].copy(), np.arange(limit["grad_gram"].shape[-1])

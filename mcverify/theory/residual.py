@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 
 from mcverify.activations import Activation
 from mcverify.activations import activation as look_up
+from mcverify.errors import Unpredictable
 from mcverify.expectations import gaussian
 from mcverify.theory.growth import exp
 from mcverify.validate import MOST_LAYERS, count, positive, variance
 
 FloatArray = NDArray[np.float64]
 
+LARGEST = 1e150
+"""The E z² up to which blocks are followed: squares of it are taken."""
 LARGEST_BOUND_STEP = 5.025
 """The root of log(1 + c/2L) = c/4L in c/L: above it (1 + c/2L)^L is less than e^{c/4}."""
 
@@ -45,7 +48,7 @@ def resnet_trajectory(
     """p^l = p^{l−1} + σ_v²⟨φ²⟩_q + σ_a², q^l = σ_w² p^{l−1} + σ_b², χ^l = 1 + σ_v²σ_w²⟨φ′²⟩_{q^l} (limit).
 
     p0: E z² below the first block, σ_in² ‖x‖²/n_0 of `mv.resnet`; a readout multiplies it by its own σ². Source: Yang &
-    Schoenholz 2017. Raises InputError for parameters out of range."""
+    Schoenholz 2017. Raises InputError for parameters out of range, Unpredictable where E z² leaves that of floats."""
     phi = look_up(activation)
     for name, value in (("sigma_v2", sigma_v2), ("sigma_w2", sigma_w2), ("sigma_b2", sigma_b2), ("sigma_a2", sigma_a2)):
         variance(name, value)
@@ -54,8 +57,10 @@ def resnet_trajectory(
     p, q, chi = np.empty(depth + 1), np.empty(depth), np.empty(depth)
     p[0] = p0
     for l in range(depth):
-        q[l] = sigma_w2 * p[l] + sigma_b2
-        p[l + 1] = p[l] + sigma_v2 * float(gaussian.second_moment(phi, q[l]).value) + sigma_a2
+        q[l] = sigma_w2 * float(p[l]) + sigma_b2
+        if not max(p[l], q[l]) <= LARGEST:
+            raise Unpredictable(f"E z² leaves the range of floats in block {l + 1}")
+        p[l + 1] = float(p[l]) + sigma_v2 * float(gaussian.second_moment(phi, q[l]).value) + sigma_a2
         chi[l] = 1.0 + sigma_v2 * sigma_w2 * float(gaussian.derivative_second_moment(phi, q[l]).value)
     return ResnetTrajectory(p, q, chi)
 
@@ -66,10 +71,8 @@ def tanh_resnet_growth(sigma_v2: float, sigma_w2: float, sigma_a2: float = 0.0) 
 
     Yang & Schoenholz 2017, thms. on tanh. Both are approached as l^{−1/2}. Raises InputError for σ_v², σ_w² that are
     not positive."""
-    positive("sigma_v2", sigma_v2)
-    positive("sigma_w2", sigma_w2)
-    variance("sigma_a2", sigma_a2)
-    rise = sigma_v2 + sigma_a2
+    sigma_v2, sigma_w2 = positive("sigma_v2", sigma_v2), positive("sigma_w2", sigma_w2)
+    rise = sigma_v2 + variance("sigma_a2", sigma_a2)
     return rise, 8.0 / 3.0 * sigma_v2 * math.sqrt(sigma_w2) / math.sqrt(2.0 * math.pi * rise)
 
 
@@ -95,9 +98,7 @@ def taki_initialisation(fan_in: int, depth: int, c: float = 1.0) -> TakiInitiali
 
     fan_in: a dense block's width, taps · channels of a convolution's; sigma_w2 does not depend on it.
     Raises InputError for numbers out of range."""
-    count("fan_in", fan_in)
-    count("depth", depth)
-    positive("c", c)
+    fan_in, depth, c = count("fan_in", fan_in), count("depth", depth), positive("c", c)
     step = c / depth
     return TakiInitialisation(
         weight_variance=step / fan_in,

@@ -55,7 +55,10 @@ def tap_energies(axes: int, kernel: int | Sequence[int] = 3, taps: Taps = "unifo
     along each axis; "centre", all on the tap that looks straight down; or an array of v_β, which gives the
     kernel itself. Raises InputError for what is none of these."""
     if not isinstance(taps, str):
-        given = np.asarray(taps, dtype=np.float64)
+        try:
+            given = np.asarray(taps, dtype=np.float64)
+        except (TypeError, ValueError, OverflowError):
+            raise InputError("taps", taps, f"allowed: {', '.join(TAPS)}, or an array of numbers") from None
         fits = given.ndim == axes and given.size and np.isfinite(given).all() and (given >= 0).all() and given.any()
         if not fits:
             allowed = f"must be an array of {axes} axes of numbers, none negative and not all 0"

@@ -62,7 +62,10 @@ def predict_stationary(net: Network, cov: ArrayLike, *, cotangent: str = "indepe
 
 def _checked(net: Network, given: ArrayLike) -> State:
     """The inputs' state. Raises InputError for an array that is no such covariance of the network's inputs."""
-    cov = np.asarray(given, np.float64)
+    try:
+        cov = np.asarray(given, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError("cov", type(given).__name__, "must be an array of numbers") from None
     size = net.input_shape[:-1]
     if not size:
         raise Unpredictable("predict_stationary is for networks with positions; predict treats this one")

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from mcverify.activations import Activation
 from mcverify.errors import InputError
 from mcverify.theory.fixed_points import settle
-from mcverify.theory.variance_map import VarianceMap, checked, positive
-from mcverify.validate import count
+from mcverify.theory.variance_map import VarianceMap, checked
+from mcverify.validate import count, positive
 
 Floats = NDArray[np.float64]
 

@@ -15,9 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from mcverify.activations import Activation
 from mcverify.activations import activation as look_up
-from mcverify.errors import InputError
 from mcverify.expectations import gaussian
-from mcverify.validate import between, variance
+from mcverify.validate import share, variance
 
 Floats = NDArray[np.float64]
 
@@ -78,14 +77,4 @@ class VarianceMap:
 def checked(activation: str | Activation, sigma_w2: float, sigma_b2: float, keep: float) -> VarianceMap:
     """The map of these parameters. Raises InputError for unusable ones."""
     act = look_up(activation)
-    variance("sigma_w2", sigma_w2)
-    variance("sigma_b2", sigma_b2)
-    between("keep", keep, 0.0, 1.0, open_low=True)
-    return VarianceMap(act, float(sigma_w2), float(sigma_b2), float(keep))
-
-
-def positive(field: str, value: float) -> None:
-    """Raises InputError unless `value` is a finite number above 0."""
-    variance(field, value)
-    if value == 0:
-        raise InputError(field, value, "must be above 0")
+    return VarianceMap(act, variance("sigma_w2", sigma_w2), variance("sigma_b2", sigma_b2), share("keep", keep))
