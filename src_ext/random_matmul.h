@@ -6,14 +6,6 @@
  * changes no bit of the others. Patches exist only as the packed columns, and are folded tile by tile.
  */
 
-/* Short runs, for which a call would take as long as the copy. */
-INLINE void FN(copy)(REAL *to, const REAL *from, size_t n)
-{
-    size_t i = 0;
-    for (; i + VLANES <= n; i += VLANES) STORE(to + i, LOAD(from + i));
-    for (; i < n; i++) to[i] = from[i];
-}
-
 /* The patches of all columns of x, each padded with zeros to `pitch`. */
 static void FN(pack_patches)(const mcv_window *window, const REAL *x, size_t columns, size_t n_in, REAL *packed,
                              size_t pitch)
@@ -24,7 +16,7 @@ static void FN(pack_patches)(const mcv_window *window, const REAL *x, size_t col
         const int32_t *seen = window->seen + position * taps;
         REAL *to = packed + c * pitch;
         for (size_t tap = 0; tap < taps; tap++, to += units) {
-            if (seen[tap] >= 0) FN(copy)(to, grid + (size_t)seen[tap] * units, units);
+            if (seen[tap] >= 0) memcpy(to, grid + (size_t)seen[tap] * units, units * sizeof(REAL));
             else memset(to, 0, units * sizeof(REAL));
         }
         memset(to, 0, (pitch - n_in) * sizeof(REAL));
