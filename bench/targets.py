@@ -53,13 +53,14 @@ REASONS = {
     ),
     "convolution_floor": (
         "The two floors add up, since a core that draws does not multiply: on 8 × 8 positions with 64 channels normals "
-        "are a quarter of the product, 1.26 × together. The maps reach that sum (0.126 and 0.127 ms a layer against "
-        "0.119); the rest is tanh, in both passes, norms, and Python between the kernels."
+        "are a quarter of the product and more, 1.26 to 1.29 × together. The maps take 3% above that sum (their CPU "
+        "time beside both floors', on one core); the rest is tanh, in both passes, norms and biases, a twelfth of the "
+        "time, and Python between the kernels, a twenty-fifth."
     ),
     "convolution": (
         "On 16 × 16 positions PyTorch and mcverify both stand near the product's floor. mcverify draws weights in both "
-        "passes (0.8 of 13 ms a layer at 256 channels), pulls gradients through the first layer too (one map in "
-        "forty), and its forward product has 86% of the speed of its backward one."
+        "passes (0.8 of 13 ms a layer at 256 channels), and its forward product sums over lanes, as its backward one "
+        "does not."
     ),
     "conditional": (
         "Out of reach against this peer: at its floor, nothing but normals, the engine would be about 2,000 × PyTorch "

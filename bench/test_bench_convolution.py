@@ -21,8 +21,9 @@ def _case(side: int, channels: int) -> Convolution:
 
 
 def _networks(case: Convolution) -> int:
-    """About as much work for every case: 64 networks of the smallest."""
-    return 16 if QUICK else max(2, 64 * 128 * 64**2 // (case.columns * case.width**2))
+    """About as much work for every case: 256 networks of the smallest, so many that it hardly matters which core
+    carries the last chunk."""
+    return 16 if QUICK else max(2, 256 * 128 * 64**2 // (case.columns * case.width**2))
 
 
 def _record(record: Any, case: Convolution, who: str, networks: int, needs: dict[str, float], **more: Any) -> None:

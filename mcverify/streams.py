@@ -122,14 +122,17 @@ def role_number(role: int) -> int:
     return int(role)
 
 
+REALS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
 def draws_per_tile(dtype: Any) -> int:
     """How many draws the 16 blocks of a tile hold: 64 float32 or 32 float64.
 
     Raises InputError for any other type."""
     wanted = np.dtype(dtype)
-    if wanted not in (np.dtype(np.float32), np.dtype(np.float64)):
+    if wanted not in REALS:
         raise InputError("dtype", str(wanted), "must be float32 or float64")
-    return LANES * WORDS_PER_BLOCK * 4 // int(wanted.itemsize)
+    return LANES * WORDS_PER_BLOCK * 4 // wanted.itemsize
 
 
 def tiles_per_row(rows: int, cols: int, dtype: Any) -> int:

@@ -4,7 +4,7 @@
  * it is the same to the bit next to any other columns.
  */
 
-/* out[i * COLUMN_BLOCK + c] = w_i . x_c over n entries, a whole number of vectors */
+/* out[c * ROW_BLOCK + i] = w_i . x_c over n entries, a whole number of vectors */
 INLINE void FN(dot_block)(const REAL *w, size_t w_pitch, const REAL *x, size_t x_pitch, size_t n, REAL *out,
                           const int rows, const int columns)
 {
@@ -24,10 +24,14 @@ INLINE void FN(dot_block)(const REAL *w, size_t w_pitch, const REAL *x, size_t x
             for (int i = 0; i < rows; i++) acc[i][c] = FMA(wv[i], xv, acc[i][c]);
         }
     }
+    if (rows == ROW_BLOCK && columns == COLUMN_BLOCK) {
+        SUMS((const VEC(*)[4])acc, out);
+        return;
+    }
 #pragma GCC unroll 4
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
-        for (int c = 0; c < columns; c++) out[i * COLUMN_BLOCK + c] = SUM(acc[i][c]);
+        for (int c = 0; c < columns; c++) out[c * ROW_BLOCK + i] = SUM(acc[i][c]);
 }
 
 static void FN(dots)(const REAL *w, size_t w_pitch, int rows, const REAL *x, size_t x_pitch, int columns,
@@ -37,15 +41,15 @@ static void FN(dots)(const REAL *w, size_t w_pitch, int rows, const REAL *x, siz
         FN(dot_block)(w, w_pitch, x, x_pitch, n, out, ROW_BLOCK, COLUMN_BLOCK);
     else if (rows == ROW_BLOCK)
         for (int c = 0; c < columns; c++)
-            FN(dot_block)(w, w_pitch, x + (size_t)c * x_pitch, 0, n, out + c, ROW_BLOCK, 1);
+            FN(dot_block)(w, w_pitch, x + (size_t)c * x_pitch, 0, n, out + c * ROW_BLOCK, ROW_BLOCK, 1);
     else if (columns == COLUMN_BLOCK)
         for (int i = 0; i < rows; i++)
-            FN(dot_block)(w + (size_t)i * w_pitch, 0, x, x_pitch, n, out + i * COLUMN_BLOCK, 1, COLUMN_BLOCK);
+            FN(dot_block)(w + (size_t)i * w_pitch, 0, x, x_pitch, n, out + i, 1, COLUMN_BLOCK);
     else
         for (int i = 0; i < rows; i++)
             for (int c = 0; c < columns; c++)
                 FN(dot_block)(w + (size_t)i * w_pitch, 0, x + (size_t)c * x_pitch, 0, n,
-                              out + i * COLUMN_BLOCK + c, 1, 1);
+                              out + c * ROW_BLOCK + i, 1, 1);
 }
 
 /* n rows of x, each padded with zeros to `pitch`. */

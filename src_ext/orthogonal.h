@@ -34,12 +34,12 @@ static double FN(reflector)(philox_stream *stream, size_t per_row, size_t m, siz
 static void FN(reflect)(const REAL *v, double beta, REAL *z, size_t pitch, size_t columns, size_t n)
 {
     for (size_t c0 = 0; c0 < columns; c0 += COLUMN_BLOCK) {
-        REAL dot[COLUMN_BLOCK];
+        REAL products[ROW_BLOCK * COLUMN_BLOCK];
         const int width = (int)MIN((size_t)COLUMN_BLOCK, columns - c0);
-        FN(dots)(v, 0, 1, z + c0 * pitch, pitch, width, n, dot);
+        FN(dots)(v, 0, 1, z + c0 * pitch, pitch, width, n, products);
         for (int c = 0; c < width; c++) {
             REAL *zc = z + (c0 + (size_t)c) * pitch;
-            const VEC scale = ALL((REAL)(-beta * (double)dot[c]));
+            const VEC scale = ALL((REAL)(-beta * (double)products[c * ROW_BLOCK]));
             for (size_t j = 0; j < n; j += VLANES) STORE(zc + j, FMA(scale, LOAD(v + j), LOAD(zc + j)));
         }
     }

@@ -32,6 +32,7 @@ static void *allocate(size_t bytes) { return aligned_alloc(64, (bytes + 63) / 64
 #define ALL all_f32
 #define FMA fma_f32
 #define SUM sum_f32
+#define SUMS sums_f32
 #include "maps.h"
 #undef REAL
 #undef TYPE
@@ -43,6 +44,7 @@ static void *allocate(size_t bytes) { return aligned_alloc(64, (bytes + 63) / 64
 #undef ALL
 #undef FMA
 #undef SUM
+#undef SUMS
 
 #define REAL double
 #define TYPE f64
@@ -54,6 +56,7 @@ static void *allocate(size_t bytes) { return aligned_alloc(64, (bytes + 63) / 64
 #define ALL all_f64
 #define FMA fma_f64
 #define SUM sum_f64
+#define SUMS sums_f64
 #include "maps.h"
 
 static int available(void);

@@ -6,45 +6,39 @@
  * changes no bit of the others. Patches exist only as the packed columns, and are folded tile by tile.
  */
 
-/* A patch is made of runs: entries [at, at + run) of it lie in one tap. NULL for a tap that sees nothing, else where
- * the run lies in a column's grid. */
-static REAL *FN(run)(const mcv_window *window, size_t n_in, size_t position, size_t at, size_t *run, const REAL *grid)
-{
-    const size_t units = n_in / window->taps, tap = at / units, u = at % units;
-    const int32_t seen = window->seen[position * window->taps + tap];
-    *run = units - u;
-    return seen < 0 ? NULL : (REAL *)grid + (size_t)seen * units + u;
-}
-
 /* The patches of all columns of x, each padded with zeros to `pitch`. */
 static void FN(pack_patches)(const mcv_window *window, const REAL *x, size_t columns, size_t n_in, REAL *packed,
                              size_t pitch)
 {
-    for (size_t c = 0; c < columns; c++) {
-        const size_t position = c % window->positions;
-        const REAL *grid = x + (c - position) * (n_in / window->taps);
+    const size_t taps = window->taps, units = n_in / taps;
+    for (size_t c = 0, position = 0; c < columns; c++, position = position + 1 < window->positions ? position + 1 : 0) {
+        const REAL *grid = x + (c - position) * units;
+        const int32_t *seen = window->seen + position * taps;
         REAL *to = packed + c * pitch;
-        for (size_t at = 0, run; at < n_in; at += run) {
-            const REAL *from = FN(run)(window, n_in, position, at, &run, grid);
-            if (from != NULL) memcpy(to + at, from, run * sizeof(REAL));
-            else memset(to + at, 0, run * sizeof(REAL));
+        for (size_t tap = 0; tap < taps; tap++, to += units) {
+            if (seen[tap] >= 0) memcpy(to, grid + (size_t)seen[tap] * units, units * sizeof(REAL));
+            else memset(to, 0, units * sizeof(REAL));
         }
-        memset(to + n_in, 0, (pitch - n_in) * sizeof(REAL));
+        memset(to, 0, (pitch - n_in) * sizeof(REAL));
     }
 }
 
-/* Adds entries [first, first + width) of every column's patch where they were seen. */
+/* Adds entries [first, first + width) of every column's patch where they were seen. They are runs, each in one tap:
+ * the first begins inside of it, the others at their beginning. */
 static void FN(fold_tile)(const mcv_window *window, const REAL *tile, size_t columns, size_t n_in, size_t first,
                           size_t width, REAL *z)
 {
-    for (size_t c = 0; c < columns; c++) {
-        const size_t position = c % window->positions;
-        const REAL *from = tile + c * TILE, *grid = z + (c - position) * (n_in / window->taps);
-        for (size_t done = 0, run; done < width; done += run) {
-            REAL *to = FN(run)(window, n_in, position, first + done, &run, grid);
-            run = MIN(run, width - done);
-            if (to == NULL) continue;
-            for (size_t i = 0; i < run; i++) to[i] += from[done + i];
+    const size_t taps = window->taps, units = n_in / taps, first_tap = first / units, inside = first % units;
+    for (size_t c = 0, position = 0; c < columns; c++, position = position + 1 < window->positions ? position + 1 : 0) {
+        const REAL *from = tile + c * TILE;
+        REAL *grid = z + (c - position) * units;
+        const int32_t *seen = window->seen + position * taps + first_tap;
+        for (size_t done = 0, u = inside; done < width; seen++, u = 0) {
+            const size_t run = MIN(units - u, width - done);
+            REAL *to = grid + (size_t)*seen * units + u;
+            if (*seen >= 0)
+                for (size_t i = 0; i < run; i++) to[i] += from[done + i];
+            done += run;
         }
     }
 }
@@ -79,12 +73,13 @@ static int FN(matmul)(const mcv_site *site, int law, size_t n_out, size_t n_in, 
                     const int width = (int)MIN((size_t)COLUMN_BLOCK, columns - c0);
                     const REAL *xc = packed + c0 * x_pitch + t0 * TILE;
                     FN(dots)(w, PITCH, rows, xc, x_pitch, width, tiles * TILE, sums);
-                    for (int c = 0; c < width; c++)
-                        for (int i = 0; i < rows; i++) {
-                            REAL *to = y + (c0 + (size_t)c) * n_out + i0 + (size_t)i;
-                            const REAL sum = sums[i * COLUMN_BLOCK + c];
-                            *to = t0 == 0 ? sum : *to + sum;
-                        }
+                    for (int c = 0; c < width; c++) {
+                        REAL *to = y + (c0 + (size_t)c) * n_out + i0;
+                        const REAL *sum = sums + c * ROW_BLOCK;
+                        if (t0 > 0) for (int i = 0; i < rows; i++) to[i] += sum[i];
+                        else if (rows == ROW_BLOCK) memcpy(to, sum, ROW_BLOCK * sizeof(REAL));
+                        else for (int i = 0; i < rows; i++) to[i] = sum[i];
+                    }
                 }
             }
         }
@@ -93,15 +88,15 @@ static int FN(matmul)(const mcv_site *site, int law, size_t n_out, size_t n_in, 
     return 0;
 }
 
-/* out_c += sum_i d_c[i] w_i over TRANSPOSE_VECTORS vectors of each row */
+/* out_c = sum_i d_c[i] w_i over TRANSPOSE_VECTORS vectors of each row, or added to it */
 INLINE void FN(outer_block)(const REAL *w, size_t rows, const REAL *d, size_t d_pitch, REAL *out,
-                            const int columns)
+                            const int columns, int add)
 {
     VEC acc[TRANSPOSE_COLUMNS][TRANSPOSE_VECTORS];
 #pragma GCC unroll 4
     for (int c = 0; c < columns; c++)
 #pragma GCC unroll 4
-        for (int v = 0; v < TRANSPOSE_VECTORS; v++) acc[c][v] = LOAD(out + c * TILE + v * VLANES);
+        for (int v = 0; v < TRANSPOSE_VECTORS; v++) acc[c][v] = add ? LOAD(out + c * TILE + v * VLANES) : (VEC){0};
     for (size_t i = 0; i < rows; i++) {
         VEC wv[TRANSPOSE_VECTORS];
 #pragma GCC unroll 4
@@ -138,7 +133,6 @@ static int FN(transpose)(const mcv_site *site, int law, size_t n_out, size_t n_i
         const REAL *dr = d + (d_count > 1 ? r : 0) * columns * n_out;
         if (window != NULL) memset(z, 0, columns * held * sizeof(REAL));
         for (size_t t = 0; t < per_row; t++) {
-            memset(out, 0, columns * TILE * sizeof(REAL));
             for (size_t i0 = 0; i0 < n_out; i0 += TRANSPOSE_ROWS) {
                 const size_t rows = MIN((size_t)TRANSPOSE_ROWS, n_out - i0);
                 fill(&stream, (tile_range){per_row, i0, rows, t, 1}, w, TILE);
@@ -147,9 +141,10 @@ static int FN(transpose)(const mcv_site *site, int law, size_t n_out, size_t n_i
                     REAL *to = out + part;
                     size_t c = 0;
                     for (; c + TRANSPOSE_COLUMNS <= columns; c += TRANSPOSE_COLUMNS)
-                        FN(outer_block)(wp, rows, di + c * n_out, n_out, to + c * TILE, TRANSPOSE_COLUMNS);
+                        FN(outer_block)(wp, rows, di + c * n_out, n_out, to + c * TILE, TRANSPOSE_COLUMNS,
+                                        i0 > 0);
                     for (; c < columns; c++)
-                        FN(outer_block)(wp, rows, di + c * n_out, n_out, to + c * TILE, 1);
+                        FN(outer_block)(wp, rows, di + c * n_out, n_out, to + c * TILE, 1, i0 > 0);
                 }
             }
             const size_t width = MIN((size_t)TILE, n_in - t * TILE);

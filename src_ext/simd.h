@@ -168,4 +168,38 @@ INLINE double sum_f64(f64v a)
 #endif
 }
 
+/* out[4 c + i], the sum over lanes of a[i][c]: four rows by four columns at once, to the same bits. */
+INLINE void sums_f32(const f32v a[4][4], float *out)
+{
+#if defined(MCV_AVX512)
+    __m512 halves[8], quarters[4], pairs[2];
+#pragma GCC unroll 8
+    for (int k = 0; k < 8; k++) {
+        const __m512 x = (__m512)a[k / 2][k % 2 * 2], y = (__m512)a[k / 2][k % 2 * 2 + 1];
+        halves[k] = _mm512_shuffle_f32x4(x, y, 0x44) + _mm512_shuffle_f32x4(x, y, 0xee);
+    }
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; k++) {
+        const __m512 x = halves[2 * k], y = halves[2 * k + 1];
+        quarters[k] = _mm512_shuffle_f32x4(x, y, 0x88) + _mm512_shuffle_f32x4(x, y, 0xdd);
+    }
+#pragma GCC unroll 2
+    for (int k = 0; k < 2; k++) {
+        const __m512 x = quarters[2 * k], y = quarters[2 * k + 1];
+        pairs[k] = _mm512_shuffle_ps(x, y, 0x44) + _mm512_shuffle_ps(x, y, 0xee);
+    }
+    const __m512 x = pairs[0], y = pairs[1];
+    _mm512_storeu_ps(out, _mm512_shuffle_ps(x, y, 0x88) + _mm512_shuffle_ps(x, y, 0xdd));
+#else
+    for (int i = 0; i < 4; i++)
+        for (int c = 0; c < 4; c++) out[c * 4 + i] = sum_f32(a[i][c]);
+#endif
+}
+
+INLINE void sums_f64(const f64v a[4][4], double *out)
+{
+    for (int i = 0; i < 4; i++)
+        for (int c = 0; c < 4; c++) out[c * 4 + i] = sum_f64(a[i][c]);
+}
+
 #endif

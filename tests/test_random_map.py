@@ -411,7 +411,7 @@ def net_statistics(case, engine, key, count):
     """(statistic, replicate): functionals of h^L, of the tangents, of ∂E/∂x; their products; Gram entries."""
     rng = seeded(case, "statistics")
     t = trace(case.plan(engine, key), 0, count)
-    y, gx, delta = t.maps[-1].y, t.tape[0].gx[:, 0], t.maps[0].gy[:, 0]
+    y, gx, delta = t.maps[-1].y, t.gx[:, 0], t.maps[0].gy[:, 0]
     h, x = t.maps[0].y, t.plan.x
     out = [
         dot(rng.normal(size=y.shape[1:]), y),

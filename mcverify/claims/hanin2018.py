@@ -42,7 +42,7 @@ def _log(squares: FloatArray) -> FloatArray:
 
 def _log_pulled_back(trace: Trace) -> FloatArray:
     """log ‖Jᵀu‖²/‖u‖² for the trace's u, (replicate,)."""
-    squares, first, top = trace.plan.engine.kernels.squares, trace.tape[0].gx, trace.maps[-1].gy
+    squares, first, top = trace.plan.engine.kernels.squares, trace.gx, trace.maps[-1].gy
     assert first is not None
     assert top is not None
     return _log(squares(first[:, 0])[:, 0] / squares(top[:, 0])[:, 0])
@@ -178,7 +178,7 @@ def _halved(net: Network) -> LengthLaw:
 
 def _entries(trace: Trace) -> FloatArray:
     """Z_pq of the one output p, (replicate, n_0)."""
-    kernels, gx = trace.plan.engine.kernels, trace.tape[0].gx
+    kernels, gx = trace.plan.engine.kernels, trace.gx
     assert gx is not None
     return kernels.host(gx)[:, 0, 0].astype(np.float64)
 

@@ -186,7 +186,7 @@ def _log_ratio(t: Trace) -> FloatArray:
         plan = replace(plan, engine=explicit.engine(plan.engine.kernels, plan.engine.dtype))
         t = trace(plan, t.site.start, t.site.count)
     again = [replace(record) for record in t.tape[: plan.net.end]]
-    v, back = again[-1].gy, t.tape[0].gx
+    v, back = again[-1].gy, t.gx
     assert v is not None
     assert back is not None
     forth = chain.tangent(again, plan.engine, back)

@@ -15,7 +15,6 @@ from mcverify.errors import InputError
 from mcverify.kernels import memory
 from mcverify.kernels.arrays import (
     add,
-    affine,
     columns,
     given,
     host,
@@ -31,11 +30,11 @@ from mcverify.kernels.arrays import (
     workers,
 )
 from mcverify.kernels.conditional_cpu import gaussian_apply, gaussian_transpose, haar_apply, haar_transpose
-from mcverify.kernels.elementwise_cpu import activate, slope, slope_times
+from mcverify.kernels.elementwise_cpu import activate, affine, slope, slope_times
 from mcverify.kernels.linear_cpu import gram, squares
 from mcverify.kernels.patches import Window, neighbours, shifted
 from mcverify.kernels.patches_cpu import fold, patch_gram, patches
-from mcverify.streams import Role, Site, role_number, tiles_per_row
+from mcverify.streams import REALS, Role, Site, role_number, tiles_per_row
 from mcverify.weights import weight_law
 
 __all__ = [
@@ -117,21 +116,21 @@ def _map(
     site: Site, role: Role, law: str, n_to: int, name: str, x: Array, window: Window | None, transposed: bool
 ) -> Array:
     x = np.ascontiguousarray(x)
-    if x.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
+    if x.dtype not in REALS:
         raise InputError(f"{name}.dtype", str(x.dtype), "must be float32 or float64")
     if x.ndim != 3 or x.shape[0] not in (1, site.count):
         raise InputError(f"{name}.shape", x.shape, f"must be ({site.count} or 1, columns, units)")
     taps, seen = (1, None) if window is None else (window.taps, neighbours(*window))
     n_out, n_in = (x.shape[2], n_to) if transposed else (n_to, taps * x.shape[2])
-    code, independent = weight_law(law).code, weight_law(law).independent
-    if independent:
+    row = weight_law(law)
+    if row.independent:
         tiles_per_row(n_out, n_in, x.dtype)
     elif window is not None:
         raise InputError("weights", law, "must be a law of independent entries for maps on patches")
     else:  # the smaller side counts the Gaussian vectors, the larger is their length
         tiles_per_row(min(n_out, n_in), max(n_out, n_in), x.dtype)
     y = memory.empty((site.count, x.shape[1], n_to // taps if transposed else n_to), x.dtype)
-    _native.random_matmul(site.key, site.layer, role_number(role), site.start, code, x, y, transposed, seen)
+    _native.random_matmul(site.key, site.layer, role_number(role), site.start, row.code, x, y, transposed, seen)
     return y
 
 

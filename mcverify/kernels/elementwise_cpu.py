@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from mcverify import activations
 from mcverify.activations import Activation
-from mcverify.kernels import memory
+from mcverify.kernels import arrays, memory
+from mcverify.kernels.linear_cpu import packed
 
 Array = NDArray[Any]
 
@@ -227,6 +228,23 @@ def activate(phi: Activation, h: Array) -> Array:
     else:
         _slopes_phi(h.ravel(), out.ravel(), *map(_f, phi.slopes or ()))
     return out
+
+
+@njit(cache=True, nogil=True)  # products are rounded before they are added, as NumPy does
+def _affine(y: Array, gain: Any, b: Array, scale: Any) -> None:
+    for r in range(y.shape[0]):
+        for c in range(y.shape[1]):
+            out, bias = y[r, c], b[r, 0]
+            for u in range(len(out)):
+                out[u] = gain * out[u] + scale * bias[u]
+
+
+def affine(y: Array, gain: float, b: Array | None = None, scale: float = 0.0) -> Array:
+    """y ← gain · y + scale · b, in place and in one pass; y (replicate, columns, units), b (replicate, 1, units)."""
+    if b is None or y.ndim != 3 or not y.flags.carray or b.dtype != y.dtype:
+        return arrays.affine(y, gain, b, scale)
+    _affine(y, y.dtype.type(gain), packed(b), y.dtype.type(scale))
+    return y
 
 
 def slope(phi: Activation, h: Array) -> Array:

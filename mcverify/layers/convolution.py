@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,7 @@ class Convolution(Layer):
                 allowed = f"must be at least channels_in = {self.channels_in}: fewer channels cannot keep every length"
                 raise InputError("channels_out", self.channels_out, allowed)
 
-    @property
+    @cached_property
     def independent(self) -> bool:
         """Whether the entries of the kernel are."""
         return self.weights != DELTA and weight_law(self.weights).independent
@@ -106,7 +107,7 @@ class Convolution(Layer):
         """One for the map, and one for each two-tap factor of a general orthogonal kernel."""
         return 1 + self.random_map.frames
 
-    @property
+    @cached_property  # asked for several times by every chunk of a simulation
     def random_map(self) -> Map:
         """Of independent entries, the map on patches: its fan-in is taps · channels_in. Of orthogonal kernels, the
         Haar matrix on channels."""

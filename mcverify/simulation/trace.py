@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -49,7 +50,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Trace:
-    """A sampled chunk: the plan, which replicates, and the tape with every signal and gradient."""
+    """A sampled chunk: the plan, which replicates, and the tape with every signal, and gradients above the input."""
 
     plan: Plan
     site: Site
@@ -59,6 +60,13 @@ class Trace:
     def maps(self) -> list[Record]:
         """The records of the maps, h^1 … h^L, blocks among them."""
         return [self.tape[i] for i in self.plan.net.maps]
+
+    @cached_property
+    def gx(self) -> NDArray[Any]:
+        """∂E/∂x, (replicate, 1, column, n_0): pulled through the first layer where it is asked for, and once."""
+        first = self.tape[0]
+        assert first.gy is not None
+        return first.layer.backward(self.plan.engine, first.saved, first.gy)
 
     def outputs(self) -> list[NDArray[Any]]:
         """x^1 … x^L: what the last activation above each map gives, or h^l where there is none."""
@@ -75,7 +83,7 @@ def trace(plan: Plan, start: int, count: int) -> Trace:
     if plan.tangents:
         chain.tangent(tape, plan.engine, _tangents(plan, site))
     if plan.cotangent is not None:
-        chain.backward(tape[: plan.net.end], plan.engine, _cotangents(plan, site, plan.cotangent))
+        tape[0].gy = chain.backward(tape[1 : plan.net.end], plan.engine, _cotangents(plan, site, plan.cotangent))
     return Trace(plan, site, tape)
 
 
