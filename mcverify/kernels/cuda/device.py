@@ -9,16 +9,20 @@ from __future__ import annotations
 import itertools
 import math
 import threading
+import warnings
 from collections.abc import Callable
 from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 from numba import config, types
-from numba import cuda as cuda
 from numpy.typing import NDArray
 
 from mcverify.kernels import memory
+
+with warnings.catch_warnings():  # numba-cuda 0.30 makes timedeltas without a unit, which NumPy 2.5 deprecates
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from numba import cuda as cuda
 
 SIMULATED = bool(getattr(config, "ENABLE_CUDASIM", 0))
 THREADS = 2 if SIMULATED else 128  # of a block
@@ -260,6 +264,10 @@ def kernel(letters: str, real: Any = np.float64) -> Callable[[Callable[..., None
 
 
 device = cuda.jit(device=True)
+
+# Around an index in loops that matter: of one that has a sign every access asks whether it counts from the end, which
+# is seven instructions.
+place = np.uint64
 
 
 @device
