@@ -233,7 +233,18 @@ def carried(net: Network, engine: Any, count: int) -> tuple[Callable[[], Any], A
             observables.grad_gram(t)
         return lengths[:, 0]
 
-    return run, 1.5 * np.mean(x.reshape(2, -1) ** 2, axis=1) + 0.05  # σ_w² q + σ_b², circular or dense
+    return run, _first_lengths(x)
+
+
+def _first_lengths(x: Any) -> Any:
+    """E tanh² at the first layer, exact at any width, of inputs (input, units) or (input, channels, row, column)."""
+    squares = np.mean(x**2, axis=1).reshape(2, *x.shape[2:])
+    for axis in range(1, squares.ndim):  # what three taps along a circle see
+        squares = sum(np.roll(squares, step, axis) for step in (-1, 0, 1)) / 3
+    z, weight = np.polynomial.hermite_e.hermegauss(80)
+    q = 1.5 * squares[..., None] + 0.05
+    each = (weight * np.tanh(np.sqrt(q) * z) ** 2).sum(-1) / np.sqrt(2 * np.pi)
+    return each.reshape(2, -1).mean(axis=1)
 
 
 # ---- all of it ----------------------------------------------------------------------------------------------

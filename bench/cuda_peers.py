@@ -39,8 +39,8 @@ def normals(count: int) -> Iterator[tuple[str, Run]]:
 
 
 def dense(torch: Any, networks: int, width: int, depth: int, where: str = "cuda") -> Run:
-    """tanh networks with fresh weights, 2 inputs, σ_w² = 1.5: batched products forward and backward by hand, lengths and
-    gradient norms of every layer, which the run returns."""
+    """tanh networks with fresh weights, 2 inputs, σ_w² = 1.5: batched products forward and backward by hand; the run
+    returns mean squares and gradient norms of every layer."""
     x = torch.randn(networks, 2, width, device=where)
     gain = (1.5 / width) ** 0.5
     w = [torch.empty(networks, width, width, device=where) for _ in range(depth)]
@@ -62,7 +62,7 @@ def dense(torch: Any, networks: int, width: int, depth: int, where: str = "cuda"
 
 
 def convolution(torch: Any, networks: int, channels: int, side: int, layers: int, where: str = "cuda") -> Run:
-    """Circular 3 × 3 tanh networks, 2 inputs, as the groups of one convolution; gradients at every layer by autograd."""
+    """Circular 3 × 3 tanh networks, 2 inputs, as the groups of one convolution; gradients by autograd."""
     pad, convolve = torch.nn.functional.pad, torch.nn.functional.conv2d
     x = torch.randn(2, networks * channels, side, side, device=where)
     gain = (1.5 / (9 * channels)) ** 0.5
