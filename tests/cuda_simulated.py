@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import mcverify as mv
+from bench import cuda as bench
 from mcverify import Activation, BatchNorm, Convolution, Dense, Dropout, LayerNorm, Network, Residual
 from mcverify.claims import experiment
 from mcverify.claims.schoenholz2017 import GRADIENT_NORMS
@@ -206,6 +207,37 @@ def test_activations_of_a_users_own_and_whole_replicates_come_to_the_host() -> N
     assert np.array_equal(cuda.host(a[1:]), np.arange(4.0, 12.0).reshape(2, 4))
     with pytest.raises(TypeError):
         a * 2
+
+
+def test_the_benchmark_runs_part_by_part_and_keeps_what_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All that it measures, at tiny sizes; a part that breaks loses nothing of the others, nor does a second run."""
+
+    def broken(sizes: Any) -> Any:
+        yield bench.Check("half of it", "passed", "")
+        raise MemoryError("no room")
+
+    stem = tmp_path / "gpu"
+    monkeypatch.setitem(bench.PARTS, "sanitizer", broken)
+    parts = ["ceilings", "normals", "dense", "convolution", "sanitizer"]
+    assert bench._run(parts, bench.QUICK, bench.Report(stem, bench.facts())) == 1
+    assert bench._run(["ceilings"], bench.QUICK, bench.Report(stem, bench.facts())) == 0
+    kept = json.loads(stem.with_suffix(".json").read_text())
+    who = {(f["subject"], f["who"]) for f in kept["figures"]}
+    assert {name for _, name in who} >= {"ceiling", "mcverify", "mcverify, conditional", "mcverify, explicit"}
+    assert len(kept["figures"]) == len(who) == 9
+    assert all(f["rate"] > 0 for f in kept["figures"])
+    assert {c["what"]: c["outcome"] for c in kept["checks"]} == {"half of it": "passed", "part sanitizer": "failed"}
+    assert "no room" in stem.with_suffix(".md").read_text()
+    assert "no room" in capsys.readouterr().out
+
+
+def test_wrong_numbers_are_no_figures() -> None:
+    sample = np.random.default_rng(0).standard_normal((100, 2))
+    bench._near("right", sample, 0.0)
+    with pytest.raises(AssertionError, match="wrong"):
+        bench._near("wrong", sample + 1.0, 0.0)
 
 
 @pytest.mark.slow

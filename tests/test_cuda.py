@@ -17,12 +17,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from mcverify import cli
+from mcverify import Activation, Dense, Network, cli, cnn, mlp
 from mcverify.claims import catalogue, experiment
 from mcverify.errors import InputError
-from mcverify.kernels import backends, cpu, primitives
-from mcverify.simulation import executor
-from tests import conformance, opaque
+from mcverify.kernels import backends, cpu, memory, primitives
+from mcverify.random_map import conditional, explicit
+from mcverify.simulation import executor, observables
+from mcverify.simulation.trace import Plan, trace
+from tests import conformance, opaque, unlaunched
 
 ROOT = Path(__file__).parents[1]
 
@@ -94,16 +96,15 @@ def _kernels() -> list[Any]:
     return [k for module in (draws, linear, layout, conditional, elementwise, matmul) for k in module.every()]
 
 
-def _check_ptx(kernels: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def _ptx(kernel: Any, monkeypatch: pytest.MonkeyPatch) -> str:
     """Device functions are compiled for the GPU at hand: without a driver it is stated."""
-    from numba import cuda
-    from numba.cuda import dispatcher
+    from mcverify.kernels.cuda.device import cuda
 
-    monkeypatch.setattr(dispatcher, "get_current_device", lambda: SimpleNamespace(compute_capability=(9, 0)))
-    for kernel in kernels:
-        ptx, _ = cuda.compile_ptx(kernel.function, kernel.signature, cc=(9, 0))
-        assert ".target sm_90" in ptx
-        assert ".entry" in ptx
+    unlaunched.compiled_for((9, 0), monkeypatch)
+    ptx, _ = cuda.compile_ptx(kernel.function, kernel.signature, cc=(9, 0))
+    assert ".target sm_90" in ptx
+    assert ".entry" in ptx
+    return str(ptx)
 
 
 @compiled
@@ -112,13 +113,85 @@ def test_kernels_compile_for_cc_9_0(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[Any, Any] = {}
     for kernel in _kernels():
         seen.setdefault((kernel.function.__qualname__, kernel.letters, kernel.real), kernel)
-    _check_ptx(list(seen.values()), monkeypatch)
+    for kernel in seen.values():
+        _ptx(kernel, monkeypatch)
 
 
 @compiled
 @pytest.mark.slow
 def test_every_kernel_compiles_for_cc_9_0(monkeypatch: pytest.MonkeyPatch) -> None:
-    _check_ptx(_kernels(), monkeypatch)
+    for kernel in _kernels():
+        _ptx(kernel, monkeypatch)
+
+
+@compiled
+def test_normals_of_32_bits_take_no_arithmetic_of_64(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of those costs as much as a normal; and arrays of sums lie in registers."""
+    from mcverify.kernels.cuda import draws, matmul
+
+    for kernel in (draws._fill("gaussian", False), matmul._few_transposed("gaussian", False, 2)):
+        ptx = _ptx(kernel, monkeypatch)
+        assert ".f64" not in ptx.split(".entry")[1].split("{", 1)[1]
+        assert ".local" not in ptx
+
+
+@compiled
+def test_kernels_link_as_they_do_when_launched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For GPUs of three generations."""
+    from mcverify.kernels.cuda import draws
+
+    for cc in ((8, 0), (9, 0), (10, 0)):
+        with monkeypatch.context() as there:
+            unlaunched.compiled_for(cc, there)
+            assert unlaunched.linked(draws._fill("gaussian", False))[:4] == b"\x7fELF"
+
+
+def _launches(engine: Any, networks: int, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Of a batch of networks, forward and backward and what is read of it, handed to numba's own dispatcher."""
+    from mcverify.kernels import cuda
+
+    x = np.random.default_rng(0).standard_normal((2, 5))
+    net = Network([Dense(5, 5, 1.5, 0.1), Activation("tanh"), Dense(5, 5, 1.5, 0.1), Activation("tanh")])
+    with monkeypatch.context() as there:
+        unlaunched.compiled_for((9, 0), there)
+        launched = unlaunched.unlaunched(there)
+        with memory.reused():
+            t = trace(Plan(net, x, engine(cuda, np.dtype(np.float32)), 1), 0, networks)
+            observables.length(t)
+            observables.grad_gram(t)
+    return launched
+
+
+@compiled
+def test_a_launch_takes_a_whole_batch_of_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many launches for one network as for a thousand, and what is handed over is what the kernels declare."""
+    one, many = (_launches(explicit.engine, n, monkeypatch) for n in (1, 1000))
+    assert len(one) == len(many) <= 10 * 2
+    assert [(name, given) for name, _, _, given in one] == [(name, given) for name, _, _, given in many]
+    assert max(grid[0] for _, grid, *_ in many) >= 1000
+
+
+@compiled
+@pytest.mark.slow
+def test_a_launch_takes_a_whole_batch_of_conditional_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, many = (_launches(conditional.engine, n, monkeypatch) for n in (1, 1000))
+    assert len(one) == len(many) <= 10 * 2
+
+
+# ---- the benchmark -------------------------------------------------------------------------------------------
+
+
+def test_what_the_benchmark_holds_its_networks_to_is_right() -> None:
+    """The exact lengths of the first layer, met by the CPU and missed by another bias."""
+    from bench import cuda as bench
+
+    for net in (mlp(16, [16], "tanh", 1.5, 0.05), cnn((4, 4, 4), [4], "tanh", 1.5, 0.05)):
+        run, expected = bench.carried(net, conditional.engine(cpu, np.dtype(np.float32)), 400)
+        bench._near("lengths", run(), expected)
+    wrong, _ = bench.carried(mlp(16, [16], "tanh", 1.5, 0.3), conditional.engine(cpu, np.dtype(np.float32)), 400)
+    _, expected = bench.carried(mlp(16, [16], "tanh", 1.5, 0.05), conditional.engine(cpu, np.dtype(np.float32)), 400)
+    with pytest.raises(AssertionError, match="lengths"):
+        bench._near("lengths", wrong(), expected)
 
 
 # ---- without a GPU -------------------------------------------------------------------------------------------
@@ -181,8 +254,6 @@ def test_drivers_that_are_missing_or_too_old(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_batch_is_as_large_as_memory_allows() -> None:
-    from mcverify import Dense, Network
-
     net = Network([Dense(100, 100), Dense(100, 100)])
     sizes = [executor.chunk_size(net, 4, 4, "explicit", room) for room in (1, 10_000_000, 20_000_000, 1 << 60)]
     assert sizes[0] == 1

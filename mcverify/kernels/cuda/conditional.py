@@ -25,12 +25,14 @@ from mcverify.kernels.cuda.device import (
     divided,
     empty,
     kernel,
+    place,
     scratch,
 )
 from mcverify.kernels.cuda.linear import dots, gathered, lanes
 
 _f8 = np.float64
 _SAFE = 1e200  # squares between its inverse and this neither under- nor overflow
+MOST_FIXED = 4  # columns up to which kernels are made for their number
 _NARROW_WEAK, _WIDE_WEAK = 1e-5, 1e-3  # as in kernels/conditional_cpu.py
 
 # ---- for a block of threads: matrices are (array, where it begins) -------------------------------------------
@@ -126,7 +128,8 @@ def _largest(value, partial):
 def _norm(v, v0, units, partial):
     total = 0.0
     for u in range(cuda.threadIdx.x, units, cuda.blockDim.x):
-        total += v[v0 + u] * v[v0 + u]
+        value = v[place(v0 + u)]
+        total += value * value
     return math.sqrt(_whole_sum(total, partial))
 
 
@@ -155,10 +158,10 @@ def _gram_schmidt(v, v0, known, k, units, r, r0, partial):
                 # one after another, each from what the others left (modified Gram–Schmidt)
                 along, w = 0.0, v0 + j * units
                 for u in range(thread, units, threads):
-                    along += v[w + u] * v[i + u]
+                    along += v[place(w + u)] * v[place(i + u)]
                 along = _whole_sum(along, partial)
                 for u in range(thread, units, threads):
-                    v[i + u] -= along * v[w + u]
+                    v[place(i + u)] -= along * v[place(w + u)]
                 if thread == 0:
                     r[r0 + j * k + c] += along * scale
         rest = _norm(v, i, units, partial)
@@ -206,10 +209,10 @@ def _mix(x, x0, rows, p, p0, g, g0, n, s, s0, units):
         for step in range(n):
             k, total = n - 1 - step, 0.0  # downwards, so that g[j] is still what it was
             for c in range(rows):
-                total += p[p0 + c * n + k] * _f8(x[x0 + c * units + u])
+                total += p[place(p0 + c * n + k)] * _f8(x[place(x0 + c * units + u)])
             for j in range(k + 1):
-                total += s[s0 + j * n + k] * _f8(g[g0 + j * units + u])
-            g[g0 + k * units + u] = total
+                total += s[place(s0 + j * n + k)] * _f8(g[place(g0 + j * units + u)])
+            g[place(g0 + k * units + u)] = total
 
 
 @device
@@ -220,8 +223,8 @@ def _mix_frames(q, q0, rows, pitch, p, p0, out, o0, n, units):
         for k in range(n):
             total = 0.0
             for c in range(rows):
-                total += p[p0 + c * n + k] * q[q0 + c * pitch + u]
-            out[o0 + k * units + u] = total
+                total += p[place(p0 + c * n + k)] * q[place(q0 + c * pitch + u)]
+            out[place(o0 + k * units + u)] = total
 
 
 @device
@@ -237,11 +240,17 @@ def _negative_product(c, m, n, at, s, s0, columns, k):
     cuda.syncthreads()
 
 
+def _fixed(columns: int) -> int:
+    """The number that a kernel is made for: what lies in registers for few columns is looked up for many."""
+    return columns if columns <= MOST_FIXED else 0
+
+
 # ---- kernels ------------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=2)
-def _gaussian(real: Any) -> Kernel:
+@lru_cache(maxsize=16)
+def _gaussian(real: Any, fixed: int) -> Kernel:
+    """`fixed` columns, or any number of them where that is 0."""
     below = _NARROW_WEAK if real is np.float32 else _WIDE_WEAK
 
     @kernel("RRDDDDBnnnnndn", real)
@@ -251,7 +260,7 @@ def _gaussian(real: Any) -> Kernel:
         partial = cuda.shared.array(THREADS, np.float64)
         least = cuda.shared.array(1, np.float64)
         found = cuda.shared.array(1, np.int32)
-        i = cuda.blockIdx.x
+        i, columns = cuda.blockIdx.x, fixed if fixed > 0 else columns
         at, q0 = i * columns * columns, i * columns * (n_in + 1)
         is_weak = _root(
             x, i * x_step, gain, offset, columns, n_in, below, count, g, r, at, q, q0, least, found, partial
@@ -263,8 +272,9 @@ def _gaussian(real: Any) -> Kernel:
     return gaussian
 
 
-@lru_cache(maxsize=2)
-def _gaussian_transposed(real: Any) -> Kernel:
+@lru_cache(maxsize=64)
+def _gaussian_transposed(real: Any, fixed: int, fixed_k: int) -> Kernel:
+    """For `fixed` columns and `fixed_k` cotangents, or any number of them where that is 0."""
     below_weak = _NARROW_WEAK if real is np.float32 else _WIDE_WEAK
 
     @kernel("RDBRRRRRDDDDDDDDDDnnnnnndnn", real)
@@ -278,6 +288,7 @@ def _gaussian_transposed(real: Any) -> Kernel:
         least = cuda.shared.array(1, np.float64)
         found = cuda.shared.array(1, np.int32)
         i, thread, threads = cuda.blockIdx.x, cuda.threadIdx.x, cuda.blockDim.x
+        columns, k = fixed if fixed > 0 else columns, fixed_k if fixed_k > 0 else k
         s0, at, x0, y0 = i * k * k, i * columns * k, i * x_step, i * columns * n_out
         d0, g0, q0, p0 = i * k * n_out, i * k * n_in, i * columns * (n_in + 1), i * k * (n_out + 1)
         _root(d, d0, 1.0, flat, k, n_out, below_weak, of_out, cogram, s, s0, p, p0, least, found, partial)
@@ -314,10 +325,10 @@ def _gaussian_transposed(real: Any) -> Kernel:
                 for step in range(k):
                     b, total = k - 1 - step, 0.0
                     for a in range(columns):
-                        total += c[at + a * k + b] * q[q0 + a * (n_in + 1) + u]
+                        total += c[place(at + a * k + b)] * q[place(q0 + a * (n_in + 1) + u)]
                     for j in range(b + 1):
-                        total += s[s0 + j * k + b] * _f8(g[g0 + j * n_in + u])
-                    g[g0 + b * n_in + u] = total
+                        total += s[place(s0 + j * k + b)] * _f8(g[place(g0 + j * n_in + u)])
+                    g[place(g0 + b * n_in + u)] = total
         else:
             _mix(x, x0, columns, c, at, g, g0, k, s, s0, n_in)
 
@@ -392,7 +403,7 @@ def gaussian_apply(x: Device, z: Device, gain: float, offset: NDArray[np.float64
     g, q = scratch(r.shape, (count, columns, n_in + 1))
     step = columns * n_in if len(x) == count else 0
     arguments = len(x), step, columns, n_in, n_out, float(gain), lanes(n_in)
-    _gaussian(x.real).launch(
+    _gaussian(x.real, _fixed(columns)).launch(
         count, THREADS, x.data, z.data, constant(offset), g, r.data, q, weak.data, *arguments
     )
     return z, Root(r, weak)  # type: ignore[arg-type]
@@ -407,7 +418,7 @@ def gaussian_transpose(
     square, mixed = [(count, k, k)] * 2, [(count, columns, k)] * 3
     frames = [(count, columns, columns), (count, columns, n_in + 1), (count, k, n_out + 1)]
     steps = (columns * n_in, columns * columns) if len(x) == count else (0, 0)
-    _gaussian_transposed(x.real).launch(
+    _gaussian_transposed(x.real, _fixed(columns), _fixed(k)).launch(
         count, THREADS, x.data, root.r.data, root.weak.data, y.data, (y if z is None else z).data, d.data, g.data,
         below.data, constant(offset), constant(np.zeros(k)), *scratch(*square, *mixed, *frames), *steps, columns, k,
         n_in, n_out, float(gain), lanes(n_in), lanes(n_out),
@@ -438,5 +449,7 @@ def haar_transpose(x: Device, z: Device, d: Device, g: Device) -> Device:
 
 def every() -> list[Kernel]:
     """All kernels here."""
-    made = (_gaussian, _gaussian_transposed, _haar, _haar_transposed)
-    return [one(real) for one in made for real in (np.float32, np.float64)]
+    reals, numbers = (np.float32, np.float64), (0, 1, 2, MOST_FIXED)
+    made = [_gaussian(real, n) for real in reals for n in numbers]
+    made += [_gaussian_transposed(real, n, n) for real in reals for n in numbers]
+    return made + [one(real) for one in (_haar, _haar_transposed) for real in reals]

@@ -6,21 +6,45 @@ Python threads: slow, and with sizes of tiles and blocks to match.
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import math
 import threading
+import warnings
 from collections.abc import Callable
 from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 from numba import config, types
-from numba import cuda as cuda
 from numpy.typing import NDArray
 
 from mcverify.kernels import memory
 
 SIMULATED = bool(getattr(config, "ENABLE_CUDASIM", 0))
+
+
+def _loaded() -> Any:
+    """numba.cuda, also with NumPy 2.5, which came after numba-cuda 0.30.4: timedeltas without a unit are deprecated
+    there, and row_stack, which numba-cuda names beside vstack, is gone."""
+    name = "row_stack"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        gone = not SIMULATED and not hasattr(np, name)
+        if gone:
+            setattr(np, name, np.vstack)
+        try:
+            loaded = importlib.import_module("numba.cuda")
+            if gone:  # what it makes of NumPy's functions, else read when the first kernel is compiled
+                importlib.import_module("numba.cuda.cudaimpl")
+        finally:
+            if gone:
+                delattr(np, name)
+    return loaded
+
+
+cuda = _loaded()
+
 THREADS = 2 if SIMULATED else 128  # of a block
 _BLOCKS = 2 if SIMULATED else 1 << 14  # of a launch whose threads go on until all is done
 
@@ -260,6 +284,10 @@ def kernel(letters: str, real: Any = np.float64) -> Callable[[Callable[..., None
 
 
 device = cuda.jit(device=True)
+
+# Around an index in loops that matter: of one that has a sign every access asks whether it counts from the end, which
+# is seven instructions.
+place = np.uint64
 
 
 @device

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mcverify.kernels.cuda.device import Device, Kernel, cuda, device, divided, empty, kernel
+from mcverify.kernels.cuda.device import Device, Kernel, cuda, device, divided, empty, kernel, place
 from mcverify.streams import LANES, Role, Site, role_number, tiles_per_row
 from mcverify.weights import TRUNCATED_VARIANCE, weight_law
 
@@ -83,8 +83,8 @@ _QUARTER_TURN = _f(math.pi / 2)
 def _in_quadrant(s, c, quadrant):
     """(cos, sin) of quadrant quarter turns and an angle whose sine and cosine are s and c."""
     first, second = (s, c) if quadrant & 1 else (c, s)
-    first = -first if quadrant == 1 or quadrant == 2 else first
-    second = -second if quadrant >= 2 else second
+    first = -first if (quadrant + 1) & 2 else first
+    second = -second if quadrant & 2 else second
     return first, second
 
 
@@ -93,12 +93,12 @@ def _box_muller_32(w, v):
     """Two normals; w the radius, v the angle."""
     r = _f(math.sqrt(_f(-2.0) * _f(math.log(_unit_32(w)))))
     turned = _u32((_u64(v) + _u64(1 << 29)) & _LOW)
-    left = np.int64(turned & _u32((1 << 30) - 1)) - np.int64(1 << 29)
+    left = np.int32(np.int32(turned & _u32((1 << 30) - 1)) - np.int32(1 << 29))
     x = _QUARTER_TURN * (_f(left) * _f(2.0**-30) + _f(2.0**-31))
     z = x * x
     s = ((_S0 * z + _S1) * z + _S2) * z * x + x
     c = ((_C0 * z + _C1) * z + _C2) * z * z - _f(0.5) * z + _f(1.0)
-    quadrant = np.int64(turned >> _u32(30))
+    quadrant = np.int32(turned >> _u32(30))
     first, second = _in_quadrant(s, c, quadrant)
     return r * first, r * second
 
@@ -239,7 +239,7 @@ def _fill(what: str, wide: bool) -> Kernel:
                     value = drawn[j]
                     if masks:
                         value = scale(1.0 / keep) if value < scale(keep) else scale(0.0)
-                    out[row * cols + col] = value
+                    out[place(row * cols + col)] = value
 
     return fill
 

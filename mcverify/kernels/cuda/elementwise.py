@@ -11,7 +11,7 @@ import numpy as np
 
 from mcverify import activations
 from mcverify.activations import Activation
-from mcverify.kernels.cuda.device import Device, Kernel, cuda, device, divided, empty, given, host, kernel
+from mcverify.kernels.cuda.device import Device, Kernel, cuda, device, divided, empty, given, host, kernel, place
 
 # ---- φ and φ′ as device functions: of a real type, and of what the row says -----------------------------------
 
@@ -161,7 +161,7 @@ def _applied(name: str, derivative: bool, real: Any) -> Kernel:
     @kernel("RRn", real)
     def applied(h, out, n):
         for i in range(cuda.grid(1), n, cuda.gridsize(1)):
-            out[i] = f(h[i])
+            out[place(i)] = f(h[place(i)])
 
     return applied
 
@@ -176,9 +176,12 @@ def _pulled(name: str, real: Any) -> Kernel:
     def pulled(h, d, out, n, directions, inner):
         """d, out (replicate, direction, inner), h (replicate, inner)."""
         for i in range(cuda.grid(1), n, cuda.gridsize(1)):
-            row, at = divided(i, inner)
-            replicate, _ = divided(row, directions)
-            out[i] = d[i] * dphi(h[replicate * inner + at])
+            there = i
+            if directions > 1:
+                row, at = divided(i, inner)
+                replicate, _ = divided(row, directions)
+                there = replicate * inner + at
+            out[place(i)] = d[place(i)] * dphi(h[place(there)])
 
     return pulled
 

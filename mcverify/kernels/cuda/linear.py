@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mcverify.kernels.cuda.device import THREADS, Device, Kernel, cuda, device, divided, host, kernel, scratch
+from mcverify.kernels.cuda.device import THREADS, Device, Kernel, cuda, device, divided, host, kernel, place, scratch
 
 _f8 = np.float64
 _PAIRS = 1024  # dots that one block makes
@@ -30,7 +30,7 @@ def gathered(partial, lane, count):
     cuda.syncthreads()
     while step > 0:
         if lane < step:
-            partial[thread] += partial[thread + step]
+            partial[place(thread)] += partial[place(thread + step)]
         cuda.syncthreads()
         step //= 2
 
@@ -46,8 +46,14 @@ def dots(a, a0, b, b0, first, last, cols, units, count, out, o0, partial):
         p, total = base + group, 0.0
         if p < last:
             i, j = divided(p, cols)
-            for u in range(lane, units, count):
-                total += _f8(a[a0 + i * units + u]) * _f8(b[b0 + j * units + u])
+            u, end, ahead = a0 + i * units + lane, a0 + (i + 1) * units, b0 + j * units - a0 - i * units
+            while u + 3 * count < end:  # a range would count; four at a time, for as many loads under way
+                for _ in range(4):
+                    total += _f8(a[place(u)]) * _f8(b[place(u + ahead)])
+                    u += count
+            while u < end:
+                total += _f8(a[place(u)]) * _f8(b[place(u + ahead)])
+                u += count
         partial[thread] = total
         gathered(partial, lane, count)
         if lane == 0 and p < last:
@@ -76,8 +82,11 @@ def _squares(real: Any) -> Kernel:
         thread = cuda.threadIdx.x
         lane, row, total = thread % count, cuda.blockIdx.x * (cuda.blockDim.x // count) + thread // count, 0.0
         if row < rows:
-            for u in range(lane, units, count):
-                total += _f8(a[row * units + u]) * _f8(a[row * units + u])
+            u = row * units + lane
+            while u < (row + 1) * units:
+                value = _f8(a[place(u)])
+                total += value * value
+                u += count
         partial[thread] = total
         gathered(partial, lane, count)
         if lane == 0 and row < rows:

@@ -27,6 +27,7 @@ from mcverify.kernels.cuda.device import (
     empty,
     given,
     kernel,
+    place,
     scratch,
 )
 from mcverify.kernels.cuda.linear import gathered
@@ -82,7 +83,7 @@ def _few(law: str, wide: bool, columns: int) -> Kernel:
                         col = first + 16 * j
                         if col < n_in:
                             for c in range(columns):
-                                total[k, c] += w[j] * x[r * x_step + c * n_in + col]
+                                total[k, c] += w[j] * x[place(r * x_step + c * n_in + col)]
         for k in range(rows_at_once):
             for c in range(columns):
                 partial[(k * columns + c) * THREADS + thread] = total[k, c]
@@ -93,7 +94,7 @@ def _few(law: str, wide: bool, columns: int) -> Kernel:
             if at * in_block + row < n_out:
                 value = real(0.0)
                 for lane in range(_SHARE):
-                    value += partial[(k * columns + c) * THREADS + group * _SHARE + lane]
+                    value += partial[place((k * columns + c) * THREADS + group * _SHARE + lane)]
                 y[(r * columns + c) * n_out + at * in_block + row] = value
 
     return few
@@ -117,7 +118,7 @@ def _few_transposed(law: str, wide: bool, columns: int) -> Kernel:
                 a, b, c_, e = draws.block(row * (tiles * 16) + index, start + r, layer, role, k0, k1)
                 w = made(a, b, c_, e)
                 for c in range(columns):
-                    v = d[r * d_step + c * n_out + row]
+                    v = d[place(r * d_step + c * n_out + row)]
                     for j in range(each):
                         total[j, c] += w[j] * v
             first = (index >> 4) * (16 * each) + (index & 15)
@@ -125,7 +126,7 @@ def _few_transposed(law: str, wide: bool, columns: int) -> Kernel:
                 col = first + 16 * j
                 if col < n_in:
                     for c in range(columns):
-                        z[(r * columns + c) * n_in + col] = total[j, c]
+                        z[place((r * columns + c) * n_in + col)] = total[j, c]
 
     return few_transposed
 
@@ -163,33 +164,33 @@ def _many(law: str, wide: bool) -> Kernel:
                     p, q, s, t = draws.block((row * tiles + tile) * 16 + lane, start + r, layer, role, k0, k1)
                     drawn = made(p, q, s, t)
                     for j in range(each):
-                        w[16 * j + lane, i // 16] = drawn[j]
+                        w[place(16 * j + lane), place(i // 16)] = drawn[j]
                 else:
                     for j in range(each):
-                        w[16 * j + lane, i // 16] = real(0.0)
+                        w[place(16 * j + lane), place(i // 16)] = real(0.0)
             for i in range(thread, width * _COLUMNS, _TILED):
                 k, c = i % width, i // width
                 col, column, value = tile * width + k, column0 + c, real(0.0)
                 if col < n_in and column < columns:
                     tap, unit = divided(col, units)
                     cell, position = divided(column, positions)
-                    there = seen[position * taps + tap]
+                    there = seen[place(position * taps + tap)]
                     if there >= 0:
-                        value = x[r * x_step + (cell * positions + there) * units + unit]
-                v[k, c] = value
+                        value = x[place(r * x_step + (cell * positions + there) * units + unit)]
+                v[place(k), place(c)] = value
             cuda.syncthreads()
             for k in range(width):
                 for a in range(_EACH):
-                    weight = w[k, mine_down + a * _SIDE]
+                    weight = w[place(k), place(mine_down + a * _SIDE)]
                     for b in range(_EACH):
-                        total[a, b] += weight * v[k, mine_across * _EACH + b]
+                        total[a, b] += weight * v[place(k), place(mine_across * _EACH + b)]
             cuda.syncthreads()
         for a in range(_EACH):
             row = row0 + mine_down + a * _SIDE
             for b in range(_EACH):
                 column = column0 + mine_across * _EACH + b
                 if row < n_out and column < columns:
-                    y[(r * columns + column) * n_out + row] = total[a, b]
+                    y[place((r * columns + column) * n_out + row)] = total[a, b]
 
     return many
 
@@ -222,29 +223,29 @@ def _many_transposed(law: str, wide: bool) -> Kernel:
                     p, q, s, t = draws.block((row * tiles + tile) * 16 + lane, start + r, layer, role, k0, k1)
                     drawn = made(p, q, s, t)
                     for j in range(each):
-                        w[i // 16, 16 * j + lane] = drawn[j]
+                        w[place(i // 16), place(16 * j + lane)] = drawn[j]
                 else:
                     for j in range(each):
-                        w[i // 16, 16 * j + lane] = real(0.0)
+                        w[place(i // 16), place(16 * j + lane)] = real(0.0)
             for i in range(thread, _ROWS * _COLUMNS, _TILED):
                 k, c = i % _ROWS, i // _ROWS
                 row, column, value = row0 + k, column0 + c, real(0.0)
                 if row < n_out and column < columns:
-                    value = d[r * d_step + column * n_out + row]
-                v[k, c] = value
+                    value = d[place(r * d_step + column * n_out + row)]
+                v[place(k), place(c)] = value
             cuda.syncthreads()
             for k in range(_ROWS):
                 for a in range(entries):
-                    weight = w[k, mine_down + a * _SIDE]
+                    weight = w[place(k), place(mine_down + a * _SIDE)]
                     for b in range(_EACH):
-                        total[a, b] += weight * v[k, mine_across * _EACH + b]
+                        total[a, b] += weight * v[place(k), place(mine_across * _EACH + b)]
             cuda.syncthreads()
         for a in range(entries):
             col = tile * width + mine_down + a * _SIDE
             for b in range(_EACH):
                 column = column0 + mine_across * _EACH + b
                 if col < n_in and column < columns:
-                    z[(r * columns + column) * n_in + col] = total[a, b]
+                    z[place((r * columns + column) * n_in + col)] = total[a, b]
 
     return many_transposed
 
@@ -286,7 +287,7 @@ def _reflected(wide: bool) -> Kernel:
                     u = (index >> 4) * width + (index & 15) + 16 * j
                     if i <= u < m:
                         value = np.float64(w[j])
-                        vectors[v0 + u] = value
+                        vectors[place(v0 + u)] = value
                         total += value * value
             partial[thread] = total
             gathered(partial, thread, threads)
@@ -306,13 +307,13 @@ def _reflected(wide: bool) -> Kernel:
                 along = 0.0
                 if not last:
                     for u in range(i + thread, m, threads):
-                        along += (grown if u == i else vectors[v0 + u]) * held[line + u]
+                        along += (grown if u == i else vectors[place(v0 + u)]) * held[place(line + u)]
                 partial[thread] = along
                 gathered(partial, thread, threads)
                 factor = 2.0 * partial[0] / norm
                 if not last:
                     for u in range(i + thread, m, threads):
-                        held[line + u] -= factor * (grown if u == i else vectors[v0 + u])
+                        held[place(line + u)] -= factor * (grown if u == i else vectors[place(v0 + u)])
                 cuda.syncthreads()
                 if back and thread == 0:
                     held[line + i] *= turn
