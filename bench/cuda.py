@@ -104,7 +104,7 @@ def _emptied() -> None:
     device.release()
     memory.release()
     if not device.SIMULATED:
-        cuda.current_context().deallocations.clear()
+        cuda.current_context().memory_manager.deallocations.clear()
 
 
 def ceilings(s: Sizes) -> Iterator[Figure]:

@@ -36,7 +36,9 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
 _TIMEOUT = 900  # seconds; the slowest selection takes a tenth of it
-_SOURCES = ("mcverify", "src_ext", "tests", "examples", "docs", "README.md", "pyproject.toml", "setup.py", "Makefile")
+_SOURCES = (
+    "mcverify", "src_ext", "tests", "bench", "examples", "docs", "README.md", "pyproject.toml", "setup.py", "Makefile",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
