@@ -137,13 +137,13 @@ def test_a_refutation_needs_to_be_reproduced(monkeypatch):
 
 
 def test_non_finite_replicates_are_undecided_not_confirmed():
-    result = verification.run_claims([small(measure=lambda t: measures.map_gain(t)[:, :, 0] * np.nan)]).results[0]
+    result = verification.run_claims([small(measure=lambda t: measures.mean_map_gain(t) * np.nan)]).results[0]
     assert result.verdict == "undecided"
     assert "non-finite" in result.message
 
 
 def test_an_expected_refutation_is_a_finding():
-    wrong = small(expected="refuted", measure=lambda t: measures.map_gain(t)[:, :, 0] + 0.5)
+    wrong = small(expected="refuted", measure=lambda t: measures.mean_map_gain(t) + 0.5)
     report = verification.run_claims([wrong])
     assert report.results[0].verdict == "refuted"
     assert report.exit_code == 0
