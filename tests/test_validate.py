@@ -126,6 +126,7 @@ def test_batch_norms_of_any_gain(monkeypatch):
         (lambda: mv.custom_activation("a", np.tanh, np.cos, kinks=2.0), "kinks or jumps"),
         (lambda: mv.custom_activation("a", np.tanh, np.cos, jumps=[10**400]), "kinks or jumps"),
         (lambda: mv.custom_activation("a", np.tanh, np.cos, scale="2"), "scale"),
+        (lambda: mv.custom_activation("a", np.tanh, np.cos, scale=10**400), "scale"),
         (lambda: mv.predict(mv.mlp(2, [2], "relu"), [[10**400, 1]]), "x"),
         (lambda: mv.predict(mv.mlp(2, [2], "relu"), TWO, cotangent=10**400), "cotangent"),
         (lambda: mv.predict_stationary(mv.cnn((1, 4), [2], "tanh"), 10**400), "cov"),
