@@ -1,6 +1,28 @@
 """mcverify: does a wide random neural network behave as theory says, and how sure are we?
 
-The names below are the public face; each is imported when it is first used, so that start-up stays light.
+The public face by subject; docs/python.md has a line on each. A name is imported when it is first used, so that
+start-up stays light.
+
+Networks: constructors, and what they are made of
+    mlp, cnn, resnet, batchnorm_mlp, load, Network, Dense, Convolution, Activation, Dropout, BatchNorm, LayerNorm,
+    Residual, Flatten, GlobalAveragePool, activation, custom_activation
+Predictions: what theory says of a network
+    predict, predict_stationary, jacobian_moments, jacobian_density, diagnose_initialisers
+Phases: of an activation at (σ_w², σ_b²), dense or with positions
+    phase, phase_diagram, critical_sigma_w2, spatial_modes, border_effect, border_critical_sigma_w2
+Residual networks and batch norm: growth over blocks, and bounds of it
+    resnet_trajectory, tanh_resnet_growth, taki_initialisation, depth_limit, length_bounds, PowerScales,
+    batchnorm_gradient_growth, batchnorm_residual_growth
+Finite width: exact laws and moments
+    length_law, tangent_law, gradient_law, entry_law, entry_moments, ratio_moments, variance_across_layers
+Simulation: sampled networks
+    simulate, simulate_jacobian_moments, simulate_singular_values
+Verdicts: is it so, and how sure
+    verify, validity, check, check_sampler
+Errors: one line each
+    InputError, Unpredictable
+
+Beside these the modules `testing` (checks that assert), `strategies` (for Hypothesis) and `baselines` (what has moved).
 """
 
 from __future__ import annotations
@@ -10,115 +32,141 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_WHERE = {
-    "mlp": "mcverify.network",
-    "cnn": "mcverify.network",
-    "batchnorm_mlp": "mcverify.network",
-    "resnet": "mcverify.network",
-    "Convolution": "mcverify.layers.convolution",
-    "Network": "mcverify.network",
-    "Dense": "mcverify.layers.dense",
-    "Activation": "mcverify.layers.activation",
-    "Dropout": "mcverify.layers.dropout",
-    "Flatten": "mcverify.layers.flatten",
-    "GlobalAveragePool": "mcverify.layers.pooling",
-    "Residual": "mcverify.layers.residual",
-    "BatchNorm": "mcverify.layers.batchnorm",
-    "LayerNorm": "mcverify.layers.layernorm",
-    "activation": "mcverify.activations",
-    "custom_activation": "mcverify.activations",
-    "phase": "mcverify.theory.phase",
-    "phase_diagram": "mcverify.theory.phase_diagram",
-    "critical_sigma_w2": "mcverify.theory.phase",
-    "spatial_modes": "mcverify.theory.spatial",
-    "border_effect": "mcverify.theory.border",
-    "border_critical_sigma_w2": "mcverify.theory.border",
-    "resnet_trajectory": "mcverify.theory.residual",
-    "tanh_resnet_growth": "mcverify.theory.residual",
-    "taki_initialisation": "mcverify.theory.residual",
-    "length_bounds": "mcverify.theory.residual_bounds",
-    "PowerScales": "mcverify.theory.residual_bounds",
-    "depth_limit": "mcverify.theory.number_format",
-    "batchnorm_gradient_growth": "mcverify.theory.batchnorm",
-    "batchnorm_residual_growth": "mcverify.theory.batchnorm",
-    "length_law": "mcverify.theory.length_law",
-    "tangent_law": "mcverify.theory.length_law",
-    "gradient_law": "mcverify.theory.length_law",
-    "entry_law": "mcverify.theory.length_law",
-    "entry_moments": "mcverify.theory.length_moments",
-    "ratio_moments": "mcverify.theory.length_moments",
-    "variance_across_layers": "mcverify.theory.length_moments",
-    "diagnose_initialisers": "mcverify.theory.initialiser_table",
-    "load": "mcverify.network_file",
-    "predict": "mcverify.theory.predict",
-    "predict_stationary": "mcverify.theory.stationary",
-    "jacobian_moments": "mcverify.theory.spectrum",
-    "jacobian_density": "mcverify.theory.spectral_density",
-    "simulate": "mcverify.simulation.simulate",
-    "simulate_jacobian_moments": "mcverify.simulation.spectrum",
-    "simulate_singular_values": "mcverify.simulation.spectrum",
-    "verify": "mcverify.verification",
-    "validity": "mcverify.sampled_validity",
-    "check": "mcverify.checking",
-    "check_sampler": "mcverify.samplers.check",
-    "InputError": "mcverify.errors",
-    "Unpredictable": "mcverify.errors",
+_SUBJECTS = {
+    "Networks": {
+        "mlp": "mcverify.network",
+        "cnn": "mcverify.network",
+        "resnet": "mcverify.network",
+        "batchnorm_mlp": "mcverify.network",
+        "load": "mcverify.network_file",
+        "Network": "mcverify.network",
+        "Dense": "mcverify.layers.dense",
+        "Convolution": "mcverify.layers.convolution",
+        "Activation": "mcverify.layers.activation",
+        "Dropout": "mcverify.layers.dropout",
+        "BatchNorm": "mcverify.layers.batchnorm",
+        "LayerNorm": "mcverify.layers.layernorm",
+        "Residual": "mcverify.layers.residual",
+        "Flatten": "mcverify.layers.flatten",
+        "GlobalAveragePool": "mcverify.layers.pooling",
+        "activation": "mcverify.activations",
+        "custom_activation": "mcverify.activations",
+    },
+    "Predictions": {
+        "predict": "mcverify.theory.predict",
+        "predict_stationary": "mcverify.theory.stationary",
+        "jacobian_moments": "mcverify.theory.spectrum",
+        "jacobian_density": "mcverify.theory.spectral_density",
+        "diagnose_initialisers": "mcverify.theory.initialiser_table",
+    },
+    "Phases": {
+        "phase": "mcverify.theory.phase",
+        "phase_diagram": "mcverify.theory.phase_diagram",
+        "critical_sigma_w2": "mcverify.theory.phase",
+        "spatial_modes": "mcverify.theory.spatial",
+        "border_effect": "mcverify.theory.border",
+        "border_critical_sigma_w2": "mcverify.theory.border",
+    },
+    "Residual networks and batch norm": {
+        "resnet_trajectory": "mcverify.theory.residual",
+        "tanh_resnet_growth": "mcverify.theory.residual",
+        "taki_initialisation": "mcverify.theory.residual",
+        "depth_limit": "mcverify.theory.number_format",
+        "length_bounds": "mcverify.theory.residual_bounds",
+        "PowerScales": "mcverify.theory.residual_bounds",
+        "batchnorm_gradient_growth": "mcverify.theory.batchnorm",
+        "batchnorm_residual_growth": "mcverify.theory.batchnorm",
+    },
+    "Finite width": {
+        "length_law": "mcverify.theory.length_law",
+        "tangent_law": "mcverify.theory.length_law",
+        "gradient_law": "mcverify.theory.length_law",
+        "entry_law": "mcverify.theory.length_law",
+        "entry_moments": "mcverify.theory.length_moments",
+        "ratio_moments": "mcverify.theory.length_moments",
+        "variance_across_layers": "mcverify.theory.length_moments",
+    },
+    "Simulation": {
+        "simulate": "mcverify.simulation.simulate",
+        "simulate_jacobian_moments": "mcverify.simulation.spectrum",
+        "simulate_singular_values": "mcverify.simulation.spectrum",
+    },
+    "Verdicts": {
+        "verify": "mcverify.verification",
+        "validity": "mcverify.sampled_validity",
+        "check": "mcverify.checking",
+        "check_sampler": "mcverify.samplers.check",
+    },
+    "Errors": {
+        "InputError": "mcverify.errors",
+        "Unpredictable": "mcverify.errors",
+    },
 }
+_WHERE = {name: module for subject in _SUBJECTS.values() for name, module in subject.items()}
+_MODULES = ("baselines", "strategies")  # strategies needs hypothesis, so that they stay out of __all__
 
-__all__ = [
-    "Activation",
-    "BatchNorm",
-    "Convolution",
+__all__ = [  # noqa: RUF022
+    "__version__",
+    # Networks
+    "mlp",
+    "cnn",
+    "resnet",
+    "batchnorm_mlp",
+    "load",
+    "Network",
     "Dense",
+    "Convolution",
+    "Activation",
     "Dropout",
+    "BatchNorm",
+    "LayerNorm",
+    "Residual",
     "Flatten",
     "GlobalAveragePool",
-    "InputError",
-    "LayerNorm",
-    "Network",
-    "PowerScales",
-    "Residual",
-    "Unpredictable",
-    "__version__",
     "activation",
-    "batchnorm_gradient_growth",
-    "batchnorm_mlp",
-    "batchnorm_residual_growth",
-    "border_critical_sigma_w2",
-    "border_effect",
-    "check",
-    "check_sampler",
-    "cnn",
-    "critical_sigma_w2",
     "custom_activation",
-    "depth_limit",
-    "diagnose_initialisers",
-    "entry_law",
-    "entry_moments",
-    "gradient_law",
-    "jacobian_density",
-    "jacobian_moments",
-    "length_bounds",
-    "length_law",
-    "load",
-    "mlp",
-    "phase",
-    "phase_diagram",
+    # Predictions
     "predict",
     "predict_stationary",
-    "ratio_moments",
-    "resnet",
+    "jacobian_moments",
+    "jacobian_density",
+    "diagnose_initialisers",
+    # Phases
+    "phase",
+    "phase_diagram",
+    "critical_sigma_w2",
+    "spatial_modes",
+    "border_effect",
+    "border_critical_sigma_w2",
+    # Residual networks and batch norm
     "resnet_trajectory",
+    "tanh_resnet_growth",
+    "taki_initialisation",
+    "depth_limit",
+    "length_bounds",
+    "PowerScales",
+    "batchnorm_gradient_growth",
+    "batchnorm_residual_growth",
+    # Finite width
+    "length_law",
+    "tangent_law",
+    "gradient_law",
+    "entry_law",
+    "entry_moments",
+    "ratio_moments",
+    "variance_across_layers",
+    # Simulation
     "simulate",
     "simulate_jacobian_moments",
     "simulate_singular_values",
-    "spatial_modes",
-    "taki_initialisation",
-    "tangent_law",
-    "tanh_resnet_growth",
-    "validity",
-    "variance_across_layers",
+    # Verdicts
     "verify",
+    "validity",
+    "check",
+    "check_sampler",
+    # Errors
+    "InputError",
+    "Unpredictable",
 ]
 
 if TYPE_CHECKING:
@@ -161,10 +209,10 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name in _WHERE:
         return getattr(import_module(_WHERE[name]), name)
-    if name in ("baselines", "strategies"):  # modules; strategies needs hypothesis, so they stay out of __all__
+    if name in _MODULES:
         return import_module(f"mcverify.{name}")
     raise AttributeError(f"module 'mcverify' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return list(__all__)
+    return sorted([*__all__, *_MODULES])

@@ -15,7 +15,6 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from numbers import Real
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -23,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from mcverify.errors import InputError, nearest
+from mcverify.validate import positive
 
 Array: TypeAlias = NDArray[Any]
 Function: TypeAlias = Callable[[Any], Array]
@@ -116,10 +116,8 @@ def custom_activation(
     if not name or not isinstance(name, str):
         raise InputError("name", name, "allowed: a non-empty string")
     jump_points, points = _breaks(kinks, jumps)
-    if not isinstance(scale, Real) or isinstance(scale, bool) or not 0.0 < scale < math.inf:
-        raise InputError("scale", scale, "must be a finite number above 0")
     functions = _elementwise(phi, "phi"), _elementwise(dphi, "dphi")
-    made = Activation(name, *functions, points, jump_points, scale=float(scale))
+    made = Activation(name, *functions, points, jump_points, scale=positive("scale", scale))
     _check_derivative(made)
     return made
 

@@ -10,7 +10,7 @@ from scipy.stats import binom
 
 import mcverify as mv
 from mcverify import rounds, verification
-from mcverify.claims import experiment, measures, mutations
+from mcverify.claims import experiment, measures, mutations, poole2016
 from mcverify.claims.catalogue import catalogue, select
 from mcverify.claims.claim import Mutant
 from mcverify.claims.generic import generic_claims
@@ -20,6 +20,7 @@ from mcverify.inputs import with_gram
 from mcverify.self_test import self_test
 from mcverify.simulation.moments import Moments
 from mcverify.statistics import evidence
+from mcverify.theory.propagation import propagate
 
 CLAIMS = catalogue()
 GRAM = [[1.0, 0.4], [0.4, 0.5]]
@@ -137,13 +138,13 @@ def test_a_refutation_needs_to_be_reproduced(monkeypatch):
 
 
 def test_non_finite_replicates_are_undecided_not_confirmed():
-    result = verification.run_claims([small(measure=lambda t: measures.map_gain(t)[:, :, 0] * np.nan)]).results[0]
+    result = verification.run_claims([small(measure=lambda t: measures.mean_map_gain(t) * np.nan)]).results[0]
     assert result.verdict == "undecided"
     assert "non-finite" in result.message
 
 
 def test_an_expected_refutation_is_a_finding():
-    wrong = small(expected="refuted", measure=lambda t: measures.map_gain(t)[:, :, 0] + 0.5)
+    wrong = small(expected="refuted", measure=lambda t: measures.mean_map_gain(t) + 0.5)
     report = verification.run_claims([wrong])
     assert report.results[0].verdict == "refuted"
     assert report.exit_code == 0
@@ -297,3 +298,44 @@ def test_mutations_change_only_what_they_say():
     block = mv.resnet(8, 16, 1, "tanh", scale=0.5).layers[1]
     assert mutations.branch_gain(4.0)(mv.Network([mv.Dense(8, 16), block])).layers[1] == mv.Residual(block.branch, 1.0)
     assert [mutations.unscaled_dropout(net).random_map(i).sigma_w2 for i in net.maps] == [1.5, 0.375]
+
+
+def test_layers_that_count_at_a_fixed_point():
+    """The growth of poole2016.c_fixed_point's corrections: Σ χ_c*^j over its layers, bounded, and not by twice."""
+    claim, depth = poole2016.C_FIXED_POINT, 16
+    chi_c = poole2016.phase_of(poole2016.CHAOTIC).chi_c
+    counting = sum(chi_c**j for j in range(depth))
+    assert len(claim.networks(16).maps) == depth
+    assert counting <= claim.growth * depth < 1.5 * counting
+
+
+@pytest.mark.slow
+def test_corrections_at_a_fixed_point_grow_no_faster():
+    """|c₂| ≤ g|c₁| and |c₃| ≤ g²|c₁|, g = 8, of correlations at layer 16 by NumPy alone: given Ĝ the units of a layer
+    are independent Gaussian triples. Three standard errors of fits to seven widths."""
+    claim, rng, depth, batch = poole2016.C_FIXED_POINT, np.random.default_rng(5), 16, 20_000
+    sigma_w2, sigma_b2 = poole2016.CHAOTIC
+    net = claim.networks(16)
+    q = propagate(net, claim.inputs(net)).q
+    limit = q[-1, 0, 1:] / np.sqrt(q[-1, 0, 0] * np.diagonal(q[-1])[1:])
+    widths, mean, se = np.array([10, 12, 16, 20, 28, 40, 64]), [], []
+    for n, batches in zip(widths, (20, 20, 15, 12, 9, 6, 4), strict=True):
+        c = []
+        for _ in range(batches):
+            g = np.broadcast_to(q[0].astype(np.float32), (batch, 3, 3))
+            for _ in range(depth - 1):
+                root = np.linalg.cholesky(g + 1e-6 * np.eye(3, dtype=np.float32))
+                x = np.tanh(root @ rng.standard_normal((batch, 3, n), dtype=np.float32))
+                g = sigma_w2 * (x @ x.swapaxes(1, 2)) / n + sigma_b2
+            c.append(g[:, 0, 1:] / np.sqrt(g[:, 0, :1] * np.diagonal(g, axis1=1, axis2=2)[:, 1:]))
+        each = np.concatenate(c).astype(np.float64)
+        mean.append(each.mean(axis=0) - limit)
+        se.append(each.std(axis=0) / np.sqrt(len(each)))
+    bound = claim.growth * depth
+    for y, error in zip(np.array(mean).T, np.array(se).T, strict=True):
+        powers = widths[:, None] ** -np.arange(1.0, 4) / error[:, None]
+        spread = np.linalg.inv(powers.T @ powers)
+        c = spread @ powers.T @ (y / error)
+        off = 3 * np.sqrt(np.diagonal(spread))
+        assert abs(c[1]) - off[1] <= bound * abs(c[0])
+        assert abs(c[2]) - off[2] <= bound**2 * abs(c[0])

@@ -86,8 +86,21 @@ def test_the_python_snippet_runs():
 def test_python_by_subject_runs_and_leaves_nothing_out(monkeypatch):
     monkeypatch.chdir(ROOT)
     exec(block("import mcverify as mv", PYTHON), {})
-    told = README + PYTHON + TESTING
-    assert [name for name in mv.__all__ if name not in told] == ["__version__"]
+
+
+def test_the_public_face_has_one_order_in_three_places():
+    """The module's docstring, which `help` shows first, __all__, and docs/python.md: the same subjects, whose names are
+    all there; and dir has them."""
+    face = re.findall(r"^(\w[^\n]*): [^\n]*\n((?:    .*\n)+)", mv.__doc__, re.M)
+    subjects = {title: re.split(r",\s+", names.strip()) for title, names in face}
+    assert [name for names in subjects.values() for name in names] == mv.__all__[1:]
+    assert subjects == {title: list(names) for title, names in mv._SUBJECTS.items()}
+    parts = re.split(r"^# ([A-Z][^:\n]*): .*$", block("import mcverify as mv", PYTHON), flags=re.M)[1:]
+    assert parts[::2] == list(subjects)
+    for title, part in zip(parts[::2], parts[1::2], strict=True):
+        assert [name for name in subjects[title] if f"mv.{name}" not in part] == []
+    assert set(mv.__all__) < set(dir(mv))
+    assert all(hasattr(mv, name) for name in dir(mv))
 
 
 def test_the_property_test_passes_and_fails_as_told():

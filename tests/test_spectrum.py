@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import mcverify as mv
 from mcverify.inputs import with_gram
 from mcverify.theory.slope_law import slope_law
-from mcverify.theory.spectrum import exact_second_moments, moments_of, s_transform, times
+from mcverify.theory.spectrum import exact_second_moments, inverse, s_transform, times
 
 CRITICAL = (1.05, 2e-5)
 
@@ -55,6 +55,11 @@ def step(h):
 
 def relu(h):
     return np.maximum(h, 0)
+
+
+def moments_of(s):
+    """m_1 … m_K of the law whose S-transform has K coefficients: S(z) z/(1 + z) inverts m_1 z + m_2 z² + …."""
+    return inverse(times(s, [(-1) ** k * s[0] / s[0] for k in range(len(s))]))
 
 
 # ---- moments ------------------------------------------------------------------------------------------

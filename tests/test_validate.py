@@ -93,10 +93,16 @@ def test_lengths_that_leave_the_range_are_refused_by_layer(phi, order):
         mv.predict(mv.mlp(2, [4] * 200, phi, 100.0), TWO, order=order)
 
 
+def test_a_border_s_critical_point_that_is_not_found_is_one_line():
+    with pytest.raises(InputError, match=r"sigma_b2: got 1e-20; no profile q\* was found at sigma_w2 = 1\.03"):
+        mv.border_critical_sigma_w2("tanh", 1e-20, 8)
+
+
 def test_gradients_beyond_the_floats_range_are_infinite():
     p = mv.predict(mv.mlp(2, [4] * 80, "tanh", 1e20), TWO)
     assert p.grad_norm2.values[0, 0] == np.inf
     assert np.isfinite(p.q.values).all()
+    assert mv.validity(mv.mlp(2, [3] * 3, "tanh", 1e50, 0.1), confirm=False).deviations
 
 
 def test_batch_norms_of_any_gain(monkeypatch):
@@ -120,6 +126,7 @@ def test_batch_norms_of_any_gain(monkeypatch):
         (lambda: mv.custom_activation("a", np.tanh, np.cos, kinks=2.0), "kinks or jumps"),
         (lambda: mv.custom_activation("a", np.tanh, np.cos, jumps=[10**400]), "kinks or jumps"),
         (lambda: mv.custom_activation("a", np.tanh, np.cos, scale="2"), "scale"),
+        (lambda: mv.custom_activation("a", np.tanh, np.cos, scale=10**400), "scale"),
         (lambda: mv.predict(mv.mlp(2, [2], "relu"), [[10**400, 1]]), "x"),
         (lambda: mv.predict(mv.mlp(2, [2], "relu"), TWO, cotangent=10**400), "cotangent"),
         (lambda: mv.predict_stationary(mv.cnn((1, 4), [2], "tanh"), 10**400), "cov"),

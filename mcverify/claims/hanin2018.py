@@ -11,7 +11,8 @@ from scipy.stats import binom
 
 from mcverify.claims import mutations, whole_law
 from mcverify.claims.claim import Claim, FloatArray, Mutant, Rival
-from mcverify.claims.hanin_rolnick2018_dense import one_input, second_order, standardised
+from mcverify.claims.hanin_rolnick2018_dense.lengths import one_input
+from mcverify.claims.hanin_rolnick2018_dense.logarithm import second_order, standardised
 from mcverify.network import Network, mlp
 from mcverify.simulation.trace import Trace, trace
 from mcverify.theory.length_law import LengthLaw, entry_law, gradient_law, tangent_law

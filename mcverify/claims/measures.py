@@ -108,13 +108,9 @@ def _mapped_variances(trace: Trace, g: list[FloatArray]) -> list[FloatArray]:
     return out
 
 
-def map_gain(trace: Trace) -> FloatArray:
-    """q^l_aa / Ĝ^l_aa, (replicate, layer, column): mean one given the layer below, for every weight law here."""
-    return np.stack(_map_ratios(trace), axis=1)
-
-
 def mean_map_gain(trace: Trace) -> FloatArray:
-    """The mean of map_gain over the columns of each layer, whatever their grids, (replicate, layer)."""
+    """The mean of q^l_aa / Ĝ^l_aa over the columns of each layer, whatever their grids, (replicate, layer): one on
+    average given the layer below, for every weight law here."""
     return np.stack([ratio.mean(axis=-1) for ratio in _map_ratios(trace)], axis=1)
 
 

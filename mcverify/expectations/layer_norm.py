@@ -12,8 +12,8 @@ The gradient holds where δ is uncorrelated between units, given y, as below a r
 (I − 11ᵀ/n − yyᵀ/n)/√v takes two of its n directions away, and φ′ in between changes nothing in the limit. A cotangent
 with a part common to all units, or along y, loses that part entirely: outside these functions.
 
-Limits, errors O(1/n). At ε = 0 the diagonal of y is exactly 1. For i.i.d. Gaussian units (`finite_width`) and no φ in
-between, the factors are known at every n.
+Limits, errors O(1/n). At ε = 0 the diagonal of y is exactly 1. For n i.i.d. Gaussian units, ε = 0 and δ isotropic over
+units, the gradient's factor is exact times (n−2)/(n−3): (n−2)/n directions survive, and E q/v = n/(n−3).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mcverify.errors import InputError
-from mcverify.validate import count, variance
+from mcverify.validate import variance
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -42,16 +42,6 @@ def pull_back(S: ArrayLike, G: ArrayLike, mean: ArrayLike = 0.0, *, eps: float =
     if given.shape != (spread.size, spread.size):
         raise InputError("G", given.shape, f"must have the shape of S, {(spread.size,) * 2}")
     return np.asarray(given / (spread[:, None] * spread))
-
-
-def finite_width(width: int) -> float:
-    """(n−2)/(n−3): what multiplies G_aa/S_aa at n units i.i.d. N(0, S_aa), ε = 0, for δ at y independent of them and
-    isotropic over units. Exact; n > 3, or the mean of 1/v is infinite. (n−2)/n directions survive and E q/v = n/(n−3).
-    """
-    count("width", width)
-    if width <= 3:
-        raise InputError("width", width, "must be above 3: else gradients have no finite mean")
-    return (width - 2.0) / (width - 3.0)
 
 
 def _moments(S: ArrayLike, mean: ArrayLike, eps: float) -> tuple[Floats, Floats]:

@@ -103,16 +103,6 @@ def contrast(
     return _difference(moments(act, batch, gain=gain, rtol=rtol, method=method))
 
 
-def slope_trace(
-    act: str | Activation, batch: int, *, gain: float = 1.0, rtol: float = 1e-12, method: Method = "auto"
-) -> Expectation:
-    """T = E tr[(P − yyᵀ/B) D P D], P = I − 11ᵀ/B, D = diag g·φ′(g·y).
-
-    T ≥ ((B−1)(B−2)/B)·Λ for φ without jumps, with equality for linear φ alone: Poincaré's inequality on the sphere."""
-    found = moments(act, batch, gain=gain, rtol=rtol, method=method)
-    return _trace(found, batch, gain, (batch - 1.0) / batch, -1.0 / batch)
-
-
 # ----------------------------------------------------------------------------------------------- gradients
 
 

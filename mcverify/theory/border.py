@@ -127,7 +127,10 @@ def border_critical_sigma_w2(
 
     def excess(sigma_w2: float) -> float:
         q_map = checked(activation, sigma_w2, sigma_b2, 1.0)
-        return _chi(q_map, average, _profile(q_map, average, 1.0)) - 1.0
+        found = _chi(q_map, average, _profile(q_map, average, 1.0)) - 1.0
+        if math.isnan(found):
+            raise NoCriticalPoint("sigma_b2", sigma_b2, f"no profile q* was found at sigma_w2 = {sigma_w2:.8g}")
+        return found
 
     low, high = 0.999 * circle, 1.001 * circle / leading**2
     if not (excess(low) <= 0.0 <= excess(high)):

@@ -79,6 +79,7 @@ class Prediction:
             return np.asarray(np.log(g[:-1] / g[1:]).mean(axis=1))
 
 
+@np.errstate(over="ignore")  # gradients that no float holds are ∞; lengths are refused (layers/chain.py)
 def propagate(net: Network, x: FloatArray, cotangent: str | FloatArray = "independent") -> Prediction:
     """States upwards and gradient moments downwards, read at every map.
 

@@ -1,33 +1,23 @@
-"""The density of the singular values of a network's Jacobian, at any depth, in the limit.
-
-With z = M(1/λ) the S-transforms of theory/free_product.py say
-
-    λ = (1 + z_L)/z_L Π_l 1/(S_{D_l²}(z_l) S_{W_l W_lᵀ}(z_l))       1/S_{D²}(z) = z/((1 + z) ζ),  M_{D²}(ζ) = z
-
-where M_{D²}(ζ) = E d²ζ/(1 − d²ζ) is a sum over the law of the slopes (theory/slope_law.py). No S-transform is inverted:
-z and the ζ of each different layer are solved for together, by Newton's method in their logarithms, and the density
-is −Im z/(πλ) at λ + i0. The right root is the one that starts on the negative axis, where all is real, and is followed
-along |λ| = const to the positive one; the upper half-plane holds no branch point in between.
-"""
+"""The density of the singular values of a network's Jacobian, at any depth, in the limit: −Im z/(πλ) at λ + i0, z the
+root (theory/spectral_root.py) of the equations of free products (theory/spectral_equations.py)."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import PchipInterpolator
-from scipy.optimize import brentq
 
 from mcverify.errors import InputError, Unpredictable
 from mcverify.expectations.quadrature import legendre
 from mcverify.network import Network
 from mcverify.theory.free_product import Factor, factors, variances
-from mcverify.theory.slope_law import SlopeLaw, slope_law
+from mcverify.theory.spectral_equations import Equations, is_constant, slopes_of, upper_edge
+from mcverify.theory.spectral_root import mass_rate, negative_axis
 
 FloatArray = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]
@@ -37,12 +27,7 @@ _ORDER = 12  # nodes of a panel of the density
 # deep as a hard edge needs, but where the slopes' law is a rule, no further than to what its discreteness leaves
 # unresolved in the tails.
 _PANEL = {True: (1e-6, 24), False: (1e-5, 4)}
-# How often that rule's panels are cut. Between orthogonal maps ζ comes near the real line, and resolved must be poles a
-# tenth of a standard deviation off it; Gaussian ones keep it away.
-_SPLITS = {True: 2, False: 0}
-_LEFT_OUT = 1e-8  # probability below the smallest value that is resolved
 _DEFECT = 1e-4  # of all probability: above it the density is refused
-_CONVERGED = 1e-11
 
 
 @dataclass(frozen=True)
@@ -100,7 +85,7 @@ def jacobian_density(net: Network, x: ArrayLike | None = None, *, activated: boo
     if any(f.orthogonal and f.above != f.below for f in chain):
         raise Unpredictable("orthogonal maps that are not square: their moments are known, not the density")
     orthogonal = all(f.orthogonal for f in chain)
-    slopes = [f for f in chain if f.phi is not None and not _is_constant(f)]
+    slopes = [f for f in chain if f.phi is not None and not is_constant(f)]
     if orthogonal and len(slopes) < 2:
         return _without_density(chain)
     with np.errstate(all="ignore"):  # roots that are lost are found again, or counted in the defect
@@ -110,24 +95,11 @@ def jacobian_density(net: Network, x: ArrayLike | None = None, *, activated: boo
 # ---- atoms --------------------------------------------------------------------------------------------
 
 
-def _law(factor: Factor, splits: int = 0) -> SlopeLaw:
-    assert factor.phi is not None
-    law = slope_law(factor.phi, factor.q, splits)
-    if not law.values.any():
-        raise Unpredictable(f"the slopes of {factor.phi.name} are 0: the Jacobian is zero")
-    return law
-
-
-def _is_constant(factor: Factor) -> bool:
-    law = _law(factor)
-    return law.exact and len(law.values) == 1
-
-
 def _zeros(chain: Sequence[Factor]) -> float:
     """The share of directions that J takes to 0: J's rank is that of its narrowest factor."""
     ranks = [1.0]
     for f in chain:
-        law = None if f.phi is None else _law(f)
+        law = None if f.phi is None else slopes_of(f)
         dead = 0.0 if law is None or not law.exact else float(law.probabilities[law.values == 0].sum())
         ranks.append((1 - dead) / f.above)
     return 1 - min(ranks)
@@ -141,7 +113,7 @@ def _atoms(chain: Sequence[Factor]) -> tuple[tuple[float, float], ...]:
         out.append((0.0, zeros))
     if all(f.orthogonal for f in chain):
         value, p = float(np.prod([f.sigma_w2 for f in chain])), 1.0
-        for law in (_law(f) for f in chain if f.phi is not None):
+        for law in (slopes_of(f) for f in chain if f.phi is not None):
             at = int(np.argmax(np.where(law.values > 0, law.probabilities, 0.0)))
             value, p = value * law.values[at], p - (1 - law.probabilities[at]) if law.exact else 0.0
         if p > 0:
@@ -151,189 +123,15 @@ def _atoms(chain: Sequence[Factor]) -> tuple[tuple[float, float], ...]:
 
 def _without_density(chain: Sequence[Factor]) -> JacobianDensity:
     """Orthogonal maps with at most one activation whose slopes vary: J has its slopes' law."""
-    laws = [_law(f) for f in chain if f.phi is not None and not _is_constant(f)]
+    laws = [slopes_of(f) for f in chain if f.phi is not None and not is_constant(f)]
     if laws and not laws[0].exact:
         raise Unpredictable("one smooth activation between orthogonal maps: the singular values are σ_w^L |φ′(√q z)|")
-    gain = float(np.prod([f.sigma_w2 * (_law(f).values[0] if f.phi is not None and _is_constant(f) else 1.0)
+    gain = float(np.prod([f.sigma_w2 * (slopes_of(f).values[0] if f.phi is not None and is_constant(f) else 1.0)
                           for f in chain]))  # fmt: skip
     pairs = zip(laws[0].values, laws[0].probabilities, strict=True) if laws else [(1.0, 1.0)]
     atoms = tuple((float(np.sqrt(gain * v)), float(p)) for v, p in pairs)
     none = np.zeros(0)
     return JacobianDensity(none, none, none, none, atoms, max(s for s, _ in atoms), 0.0)
-
-
-# ---- the equations ------------------------------------------------------------------------------------
-
-
-class Point(NamedTuple):
-    """log z (point,) and the log ζ of each different law (law, point)."""
-
-    log_z: ComplexArray
-    log_zeta: ComplexArray
-
-
-class Equations:
-    """log λ as a function of z and ζ, and M_{D²}(ζ) = z for each different law of slopes."""
-
-    def __init__(self, chain: Sequence[Factor]) -> None:
-        slopes = [f for f in chain if f.phi is not None]
-        varying = [f for f in slopes if not _is_constant(f)]
-        each = Counter((f.phi, f.q, f.above) for f in varying)
-        first = {(f.phi, f.q, f.above): f for f in varying}
-        splits = _SPLITS[all(f.orthogonal for f in chain)]
-        self.laws = [_law(f, splits) for f in first.values()]
-        self.above = np.array([key[2] for key in first])
-        self.number = np.array([float(each[key]) for key in first])
-        self.gaussian = [f.below for f in chain if not f.orthogonal]
-        self.last = chain[-1].above
-        gains = [f.sigma_w2 for f in chain] + [_law(f).values[0] for f in slopes if _is_constant(f)]
-        self.constant = float(np.log(gains).sum())
-
-    def excess(self, at: Point) -> tuple[ComplexArray, ComplexArray]:
-        """log λ without the terms in ζ, and its slope in log z."""
-        z: ComplexArray = np.exp(at.log_z)
-        value: ComplexArray = self.constant + np.log(1 + self.last * z) - np.log(self.last) - at.log_z
-        slope: ComplexArray = self.last * z / (1 + self.last * z) - 1
-        for r in self.gaussian:
-            value, slope = value + np.log(1 + r * z), slope + r * z / (1 + r * z)
-        for n, r in zip(self.number.tolist(), self.above.tolist(), strict=True):
-            value = value + n * (np.log(r) + at.log_z - np.log(1 + r * z))
-            slope = slope + n / (1 + r * z)
-        return value, slope
-
-    def generating(self, i: int, log_zeta: ComplexArray) -> tuple[ComplexArray, ComplexArray]:
-        """log(M(ζ)/ζ) of law i, whose argument stays within ±π, and the slope of log M in log ζ."""
-        law, zeta = self.laws[i], np.exp(log_zeta)[..., None]
-        inside = 1 / (1 - law.values * zeta)
-        weighted = (law.probabilities * law.values) * inside
-        total = weighted.sum(axis=-1)
-        rate = (weighted * inside).sum(axis=-1) / total
-        return np.asarray(np.log(total), np.complex128), np.asarray(rate, np.complex128)
-
-    def step(self, at: Point, log_lambda: NDArray[Any]) -> tuple[Point, FloatArray]:
-        """One step of Newton's, and how far the equations were from holding before it, (point,)."""
-        value, slope = self.excess(at)
-        off, rate = np.empty_like(at.log_zeta), np.empty_like(at.log_zeta)
-        for i, r in enumerate(self.above):
-            made, rate[i] = self.generating(i, at.log_zeta[i])
-            off[i] = made + at.log_zeta[i] - at.log_z - np.log(r)
-        n = self.number[:, None]
-        numerator = log_lambda - value + (n * (at.log_zeta - off / rate)).sum(axis=0)
-        change = numerator / (slope - (n / rate).sum(axis=0))
-        change = change / np.maximum(1.0, np.abs(change))  # beside an edge, where λ(z) is flat
-        missing = np.abs(value - (n * at.log_zeta).sum(axis=0) - log_lambda)
-        worst = np.maximum(missing, np.abs(off).max(axis=0, initial=0.0))
-        return Point(at.log_z + change, at.log_zeta + (change - off) / rate), worst
-
-    def solve(self, at: Point, log_lambda: NDArray[Any], steps: int) -> tuple[Point, FloatArray]:
-        """Newton's method to convergence, and what is left, (point,)."""
-        for _ in range(steps):
-            at, worst = self.step(at, log_lambda)
-            if not worst.max() > _CONVERGED:
-                break
-        return at, worst
-
-
-def _upper_edge(equations: Equations) -> float:
-    """log λ_+: the least λ(z) of z > 0, where M(1/λ) ceases to be analytic."""
-    tops = np.array([law.values.max() for law in equations.laws])
-
-    def at(log_z: float) -> tuple[float, float]:
-        """log λ and its slope in log z."""
-        where = Point(np.array([log_z], complex), _real_zeta(equations, tops, log_z)[:, None].astype(complex))
-        value, slope = equations.excess(where)
-        for i, n in enumerate(equations.number):
-            _, rate = equations.generating(i, where.log_zeta[i])
-            value, slope = value - n * where.log_zeta[i], slope - n / rate
-        return float(value.real[0]), float(slope.real[0])
-
-    low, high = -30.0, 30.0
-    if at(high)[1] < -1e-9:
-        return at(high)[0]
-    return at(brentq(lambda u: at(u)[1] + 1e-12, low, high, xtol=1e-13))[0]
-
-
-def _real_zeta(equations: Equations, tops: FloatArray, log_z: float) -> FloatArray:
-    """log ζ of each law with M(ζ) = z for z > 0, by bisection below the pole at 1/max d²: (law,)."""
-    out = []
-    for i, (top, r) in enumerate(zip(tops, equations.above, strict=True)):
-
-        def excess(y: float, i: int = i, top: float = top, r: float = r) -> float:
-            v = -np.logaddexp(0.0, -y) - np.log(top)  # ζ = 1/((1 + e^{−y}) max d²)
-            made, _ = equations.generating(i, np.array([v], complex))
-            return float(made.real[0] + v - log_z - np.log(r))
-
-        y = brentq(excess, -60.0, 34.0, xtol=1e-12) if excess(34.0) > 0 else 34.0
-        out.append(-np.logaddexp(0.0, -y) - np.log(top))
-    return np.array(out)
-
-
-# ---- following the root -------------------------------------------------------------------------------
-
-# Of λ, from the negative axis to the positive one.
-_ANGLES = np.concatenate([np.linspace(np.pi, 0.1, 24)[1:], 0.1 * 0.4 ** np.arange(1, 17)])
-_FINER = 3  # times that angles are halved where the root was lost
-_STEP = 0.25  # in log λ along the negative axis
-
-
-class NegativeAxis(NamedTuple):
-    """The root on the negative axis at points of descending log |λ|."""
-
-    log_size: FloatArray  # (point,)
-    root: Point
-
-
-def _negative_axis(equations: Equations, log_edge: float, zeros: float) -> NegativeAxis:
-    """From far outside to where all but _LEFT_OUT of the spectrum lies above |λ|: 1 + z is about what lies below."""
-    mu = np.array([law.values @ law.probabilities for law in equations.laws])
-    size = log_edge + 12.0
-    log_m1 = equations.constant + equations.number @ np.log(mu)
-    log_z = log_m1 - size
-    at = Point(np.array([log_z - np.pi * 1j]), (log_z + np.log(equations.above / mu) - np.pi * 1j)[:, None])
-    sizes, found = [], []
-    while True:
-        at, worst = equations.solve(at, np.array([size + np.pi * 1j]), 50)
-        if not worst[0] < 1e-7:
-            break
-        sizes.append(size)
-        found.append(at)
-        if 1 - zeros + np.exp(at.log_z[0]).real < _LEFT_OUT:
-            break
-        size -= _STEP
-    if len(found) < 60:
-        raise Unpredictable("the equation for the density could not be followed along the negative axis")
-    root = Point(np.concatenate([p.log_z for p in found]), np.concatenate([p.log_zeta for p in found], axis=1))
-    return NegativeAxis(np.array(sizes), root)
-
-
-def _on_axis(equations: Equations, start: NegativeAxis, log_size: FloatArray, finer: int = 0) -> Point:
-    """The root at λ + i0, log λ = log_size; NaN where it could not be followed."""
-    order = start.log_size[::-1]
-
-    def between(v: ComplexArray) -> ComplexArray:
-        return np.asarray(np.interp(log_size, order, v[::-1].real) - np.pi * 1j)
-
-    log_zeta = np.array([between(v) for v in start.root.log_zeta]).reshape(-1, len(log_size))
-    at = Point(between(start.root.log_z), log_zeta)
-    at, _ = equations.solve(at, log_size + np.pi * 1j, 20)
-    marks = np.arange(len(_ANGLES) * 2**finer) / 2**finer
-    for angle in np.interp(marks, np.arange(len(_ANGLES)), _ANGLES):
-        at, _ = equations.solve(at, log_size + angle * 1j, 2)
-    at, worst = equations.solve(at, log_size + 0j, 40)
-    lost = ~(worst < 1e-7) | (at.log_z.imag > 1e-7) | (at.log_z.imag < -np.pi - 1e-7)
-    if lost.any() and finer < _FINER:
-        again = _on_axis(equations, start, log_size[lost], finer + 1)
-        at.log_z[lost], at.log_zeta[:, lost] = again
-    elif lost.any():
-        at.log_z[lost] = np.nan
-    return at
-
-
-def _mass_rate(equations: Equations, start: NegativeAxis, log_size: FloatArray) -> FloatArray:
-    """dP/d log λ = −Im z/π at each log λ."""
-    at = _on_axis(equations, start, log_size)
-    rate = -np.exp(at.log_z).imag / np.pi
-    return np.where(np.isfinite(rate), np.maximum(rate, 0.0), 0.0)
 
 
 # ---- the density --------------------------------------------------------------------------------------
@@ -360,15 +158,15 @@ def _interpolation() -> tuple[FloatArray, FloatArray]:
 def _resolved(chain: Sequence[Factor]) -> JacobianDensity:
     """Panels are cut in two until the density on each is a polynomial."""
     equations, (x, _), (coefficients, _) = Equations(chain), legendre(_ORDER), _interpolation()
-    log_edge = _upper_edge(equations)
-    start = _negative_axis(equations, log_edge, _zeros(chain))
+    log_edge = upper_edge(equations)
+    start = negative_axis(equations, log_edge, _zeros(chain))
     end = float(np.sqrt(log_edge - start.log_size[-1]))
     edges = np.linspace(0.0, end, 1 + max(12, int(np.ceil(2 * end))))
     low, high, done = edges[:-1], edges[1:], []
     tolerance, deepest = _PANEL[all(law.exact for law in equations.laws)]
     for left in range(deepest, -1, -1):
         v = (low + high)[:, None] / 2 + (high - low)[:, None] / 2 * x
-        rate = 2 * v * _mass_rate(equations, start, log_edge - v.ravel() ** 2).reshape(v.shape)
+        rate = 2 * v * mass_rate(equations, start, log_edge - v.ravel() ** 2).reshape(v.shape)
         tail = np.abs(rate @ coefficients[-3:].T).sum(axis=1) * (high - low)
         again = (tail > tolerance) & (left > 0)
         done.append(Panels(low[~again], high[~again], rate[~again]))

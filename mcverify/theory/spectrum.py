@@ -54,12 +54,6 @@ def s_transform(moments: Sequence[Any]) -> Series:
     return [chi[0], *(chi[k] + chi[k - 1] for k in range(1, len(chi)))]
 
 
-def moments_of(s: Sequence[Any]) -> Series:
-    """m_1 … m_K of the law whose S-transform has K coefficients."""
-    alternating = [(-1) ** k * s[0] / s[0] for k in range(len(s))]
-    return inverse(times(s, alternating))
-
-
 def _at(series: Sequence[Any], ratio: Any) -> Series:
     """The series at z · ratio."""
     return [c * ratio**k for k, c in enumerate(series)]

@@ -117,7 +117,7 @@ def _parts(shift: object) -> tuple[FloatArray, ...]:
 def _relative(
     name: str, first: int, limit: FloatArray, value: FloatArray, remainder: FloatArray, variance: FloatArray
 ) -> Deviation:
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         return Deviation(name, first, limit, value / limit, remainder / limit, variance / limit**2)
 
 
