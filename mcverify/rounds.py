@@ -17,16 +17,25 @@ import numpy as np
 
 from mcverify.claims.claim import Claim, Mutant
 from mcverify.claims.experiment import FloatArray, Run, Sample, Tally, Target, evidence, extend, target, width_cost
-from mcverify.claims.plan import DEAD_SHARE, PILOT, Budget, expected, largest_skewness, least_size, plan, size_at
+from mcverify.claims.plan import (
+    DEAD_SHARE,
+    PILOT,
+    Budget,
+    expected,
+    largest_skewness,
+    least_size,
+    near_the_margin,
+    plan,
+    size_at,
+)
 from mcverify.statistics.evidence import Evidence, tested
 from mcverify.statistics.watch import Watch, look
 
 
 @dataclass
 class Course:
-    """A claim on its way to a verdict: its number in the run, what it says, its tally, which goes on while others of
-    the sample are open, and what its own last look saw: the evidence, the sizes, and how many networks were not finite
-    or left out."""
+    """A claim on its way to a verdict: its number in the run, what it says, its tally, and what its last look
+    saw: the evidence, the sizes, and how many networks were not finite or left out."""
 
     at: int
     claim: Claim
@@ -122,9 +131,12 @@ def prepare(claims: Sequence[Claim], numbers: Sequence[int], run: Run, rules: Ru
     pilot.collect = lambda claim, width, values: met[width][claim.name].append(values)
     extend(pilot, dict.fromkeys(together[0].widths, PILOT), _teller(tell, numbers, "pilot"))
     # Of all the pilot's networks together: chunks of a few dozen would look more skewed than they are.
-    skewness = {w: [largest_skewness(np.concatenate(v)) for v in each.values()] for w, each in met.items()}
-    least = {w: least_size(max(g)) for w, g in skewness.items()}
     targets = [target(c) for c in together]
+    near = [near_the_margin(c, t, tally) for c, t, tally in zip(together, targets, pilot.tallies, strict=True)]
+    least = {
+        w: least_size(max(largest_skewness(np.concatenate(v), n) for v, n in zip(each.values(), near, strict=True)))
+        for w, each in met.items()
+    }
     plans = [
         plan(c, t, tally, least, rules.budget, len(numbers))
         for c, t, tally in zip(together, targets, pilot.tallies, strict=True)
@@ -155,6 +167,7 @@ def advance(group: Group, rules: Rules, tell: Tell, looked: Looked) -> None:
         c.nonfinite, c.left_out = c.tally.nonfinite, c.tally.left_out
         c.decided = _decided(c, rules, spent=all(n >= group.planned[w] for w, n in sizes.items()))
         looked(c)
+    group.sample.closed = {i for i, c in enumerate(group.courses) if c.decided}
 
 
 def _decided(c: Course, rules: Rules, *, spent: bool) -> bool:
