@@ -133,7 +133,9 @@ def _work(sample: Sample, measured: Sequence[int], width: int) -> tuple[Callable
     measures = [mutant.measure or claims[i].measure for i in measured]
     engine, _ = choose_engine(mutant.engine or lead.engine, sample.run.backend, DTYPE, net, len(x))
     key = stream_key(sample.run.seed, f"{lead.sample or lead.name}/{width}", sample.phase)
-    plan = Plan(net, x, engine, key, lead.cotangent, sampled=sampled)
+    cotangents = [claims[i].cotangent for i in measured]
+    cotangent = next((c for c in cotangents if c is not None), None)  # none is pulled back for nobody
+    plan = Plan(net, x, engine, key, cotangent, sampled=sampled)
 
     def work(start: int, count: int) -> Measured:
         with np.errstate(all="ignore"), memory.reused():  # non-finite replicates are named by the verdict

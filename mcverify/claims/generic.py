@@ -96,7 +96,7 @@ def _exact(net: Network, x: FloatArray, margin: float) -> list[Claim]:
             widths=(max(net.widths),), inputs=lambda _: x, predict=_constant(value, labels),
             measure=measure, test="mean", margin=margin,
             margin_reason="the per-layer gain asked for", labels=labels, rival=None,
-            sample="network.own" if shared else "network.exact", cotangent="independent" if shared else None,
+            sample="network.own" if shared else "network.exact", cotangent=None,
             mutants=(_another_activation(net) if value == 0.0 else gain,),
         )  # fmt: skip
 

@@ -225,7 +225,7 @@ class Convolution(Layer):
         return (total / self.energies.sum()).reshape(cov.shape)
 
     def _folded_compiled(self, cov: FloatArray) -> FloatArray:
-        """`_folded` as the sum over a turned kernel's taps; an even one gets a tap of no weight, that its centre stay."""
+        """`_folded` as the sum over a turned kernel's taps; even ones get a tap of no weight."""
         from mcverify.layers import taps_cpu
 
         turned = np.flip(self.energies.reshape(self.kernel))
