@@ -110,9 +110,8 @@ def test_a_claim_that_asks_for_many_networks_holds_none_of_its_sample_back():
     skewed = gains(margin=100.0, measure=lambda t: np.exp(2 * measures.mean_map_gain(t)), name="skewed")
     for budget in (Budget(), Budget(seconds=1e-3)):
         first, second = run_claims([quick, skewed], budget=budget).results
-        assert first.samples == {16: LEAST}
         assert first.verdict == "confirmed"
-        assert second.samples[16] > 2 * LEAST
+        assert 4 * first.samples[16] <= second.samples[16]
 
 
 def test_a_pilot_in_small_chunks_is_no_more_skewed(monkeypatch):
