@@ -50,8 +50,8 @@ class Plan:
 
 @dataclass(frozen=True)
 class Trace:
-    """A sampled chunk: the plan, which replicates, and the tape with every signal, and gradients above the input; and, by
-    name, what was reduced from it already, for measurements that share it."""
+    """A sampled chunk: the plan, which replicates, and the tape with every signal, and gradients above the input; and,
+    by name, what was reduced from it already, for measurements that share it."""
 
     plan: Plan
     site: Site
