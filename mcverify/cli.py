@@ -156,6 +156,7 @@ def verify(
             what if given is None else given.net,
             None if given is None else given.x,
             margin=None if given is None else given.margin,
+            margin_in_all=None if given is None else given.margin_in_all,
             rng=seed, alpha=alpha, budget=spend, backend=backend, threads=threads, looks=looks, listener=live,
         )  # fmt: skip
         page = html.write(report, directory) if report.results else "none, since nothing was measured"
@@ -213,7 +214,8 @@ def _claims(what: tuple[str, ...], work: float) -> list[Claim]:
     given = _network_file(what)
     if given is None:
         return select(what)
-    return generic_claims(given.net, checked(given.x, given.net.input_shape), given.margin, work)
+    x = checked(given.x, given.net.input_shape)
+    return generic_claims(given.net, x, given.margin, work, given.margin_in_all)
 
 
 @main.command()

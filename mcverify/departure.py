@@ -27,6 +27,9 @@ def departure(report: Report, margin: float) -> str:
     bent = [r.name.rpartition(".")[2] for r in report.results if ".limit." in r.name and r.verdict == "refuted"]
     if bent and not found:
         return f"As the widths grow, {' and '.join(_TOPICS[b] for b in bent)} do not tend to the limit's."
+    whole = _whole(report)
+    if whole and not found:
+        return f"No single layer departs by more than {margin:.2%}, but all of them together: {whole}."
     if not own:
         return "There is nothing that theory follows from layer to layer here: see the table."
     open_topics = [_TOPICS[t] for t, r in own.items() if r.verdict == "undecided"]
@@ -37,6 +40,13 @@ def departure(report: Report, margin: float) -> str:
         return f"No departure was found, but nothing was decided either.{rest}"
     told = ", ".join(_TOPICS[t] for t in own if _TOPICS[t] not in open_topics)
     return f"No layer departs from theory by more than {margin:.2%} in {told}.{rest}"
+
+
+def _whole(report: Report) -> str:
+    """By which factor the gain over all layers departs, where that is refuted."""
+    astray = [r for r in report.results if r.name.endswith("_in_all") and r.verdict == "refuted"]
+    factors = [(r.name.split(".")[1].removesuffix("_in_all"), r.estimate[0] - r.prediction[0]) for r in astray]
+    return " and ".join(f"{_TOPICS[topic]} by a factor {math.exp(off):.3g}" for topic, off in factors)
 
 
 def _unit(topic: str) -> str:

@@ -6,8 +6,8 @@ input_dim = 64            or    fan_in = 64         and   # or: digits = 4
 widths = [256, 256]             fan_out = 256             # or: values = [[…], …]
 activation = "tanh"             [[layer]]
 sigma_w2 = 1.5                  type = "activation"       [verify]            # optional
-sigma_b2 = 0.05                 phi = "tanh"              margin = 0.005
-
+sigma_b2 = 0.05                 phi = "tanh"              margin = 0.005      # in per-layer gain
+                                                          margin_in_all = 0.1 # in the log of the gain over all layers
 [[layer]]                       [[layer.branch]]
 type = "residual"               type = "dense"
 repeat = 10                     fan_in = 256 …
@@ -40,7 +40,7 @@ from mcverify.layers.layernorm import LayerNorm
 from mcverify.layers.pooling import GlobalAveragePool
 from mcverify.layers.residual import Residual
 from mcverify.network import Network, batchnorm_mlp, cnn, mlp, resnet
-from mcverify.validate import MOST_LAYERS, between, count
+from mcverify.validate import MOST_LAYERS, between, count, positive
 
 FloatArray = NDArray[np.float64]
 Table = dict[str, Any]
@@ -69,11 +69,13 @@ DEFAULT_MARGIN = 0.005
 @dataclass(frozen=True)
 class NetworkFile:
     """What a file says: the network, its inputs (input, n_0) or (input, channels, *positions), and the margin in
-    per-layer gain."""
+    per-layer gain; margin_in_all: in the logarithm of the gain from the first layer to the last, None where that is
+    not asked."""
 
     net: Network
     x: FloatArray
     margin: float = DEFAULT_MARGIN
+    margin_in_all: float | None = None
 
 
 def read(path: str | Path) -> NetworkFile:
@@ -114,10 +116,13 @@ def parse(document: Table, name: str = "network") -> NetworkFile:
             _fit(layers, document["layer"], "layer", layers[0].in_shape)
         net = Network(layers, name)
     verify = _table("verify", document.get("verify", {}))
-    _keys("verify", verify, ["margin"])
-    margin = verify.get("margin", DEFAULT_MARGIN)
+    _keys("verify", verify, ["margin", "margin_in_all"])
+    margin, in_all = verify.get("margin", DEFAULT_MARGIN), verify.get("margin_in_all")
     between("verify.margin", margin, 0.0, 1.0, open_low=True)
-    return NetworkFile(net, _inputs(document.get("inputs", {}), net.input_shape), float(margin))
+    if in_all is not None:
+        positive("verify.margin_in_all", in_all)
+    x = _inputs(document.get("inputs", {}), net.input_shape)
+    return NetworkFile(net, x, float(margin), None if in_all is None else float(in_all))
 
 
 def _table(where: str, value: Any) -> Table:

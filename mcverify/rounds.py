@@ -17,20 +17,31 @@ import numpy as np
 
 from mcverify.claims.claim import Claim, Mutant
 from mcverify.claims.experiment import FloatArray, Run, Sample, Tally, Target, evidence, extend, target, width_cost
-from mcverify.claims.plan import DEAD_SHARE, PILOT, Budget, expected, largest_skewness, least_size, plan, size_at
+from mcverify.claims.plan import (
+    DEAD_SHARE,
+    PILOT,
+    Budget,
+    expected,
+    largest_skewness,
+    least_size,
+    near_the_margin,
+    plan,
+    size_at,
+)
 from mcverify.statistics.evidence import Evidence, tested
 from mcverify.statistics.watch import Watch, look
 
 
 @dataclass
 class Course:
-    """A claim on its way to a verdict: its number in the run, what it says, its tally, which goes on while others of
-    the sample are open, and what its own last look saw: the evidence, the sizes, and how many networks were not finite
-    or left out."""
+    """A claim on its way to a verdict: its number in the run, what it says, the least sizes at which it is
+    looked at, its tally, and what its last look saw: the evidence, the sizes, and how many networks were not finite or
+    left out."""
 
     at: int
     claim: Claim
     target: Target
+    least: dict[int, int]
     tally: Tally
     watch: Watch
     evidence: Evidence
@@ -53,7 +64,7 @@ class Course:
 
 @dataclass
 class Group:
-    """Claims that share their networks: the courses, the sample, its planned sizes and the least that a look takes,
+    """Claims that share their networks: the courses, the sample, its planned sizes and the least that any look takes,
     what a network of each width costs, the looks taken and their seconds."""
 
     courses: list[Course]
@@ -63,6 +74,11 @@ class Group:
     costs: dict[int, float]
     looks: int = 0
     seconds: float = 0.0
+
+    @property
+    def measured(self) -> bool:
+        """Has every claim been looked at?"""
+        return all(c.measured for c in self.courses)
 
     @property
     def open(self) -> list[Course]:
@@ -122,25 +138,31 @@ def prepare(claims: Sequence[Claim], numbers: Sequence[int], run: Run, rules: Ru
     pilot.collect = lambda claim, width, values: met[width][claim.name].append(values)
     extend(pilot, dict.fromkeys(together[0].widths, PILOT), _teller(tell, numbers, "pilot"))
     # Of all the pilot's networks together: chunks of a few dozen would look more skewed than they are.
-    skewness = {w: [largest_skewness(np.concatenate(v)) for v in each.values()] for w, each in met.items()}
-    least = {w: least_size(max(g)) for w, g in skewness.items()}
     targets = [target(c) for c in together]
+    near = [near_the_margin(c, t, tally) for c, t, tally in zip(together, targets, pilot.tallies, strict=True)]
+    least = [
+        {w: least_size(largest_skewness(np.concatenate(each[c.name]), n)) for w, each in met.items()}
+        for c, n in zip(together, near, strict=True)
+    ]
     plans = [
-        plan(c, t, tally, least, rules.budget, len(numbers))
-        for c, t, tally in zip(together, targets, pilot.tallies, strict=True)
+        plan(c, t, tally, own, rules.budget, len(numbers))
+        for c, t, tally, own in zip(together, targets, pilot.tallies, least, strict=True)
     ]
     planned = {w: max(p[w] for p in plans) for w in together[0].widths}
     phase = "main" if rules.mutant is None else f"mutant {rules.mutant.name}/main"
     sample = Sample(together, run, phase, rules.mutant)
     courses = []
-    for at, claim, t, before, tally in zip(numbers, together, targets, pilot.tallies, sample.tallies, strict=True):
+    for at, claim, t, own, before, tally in zip(
+        numbers, together, targets, least, pilot.tallies, sample.tallies, strict=True
+    ):
         e = expected(claim, t, before, planned)
-        courses.append(Course(at, claim, t, tally, Watch(tested(e)[2], rules.claim_level, e.weights), e, {}))
-    return Group(courses, sample, planned, least, {w: width_cost(together[0], w) for w in planned})
+        courses.append(Course(at, claim, t, own, tally, Watch(tested(e)[2], rules.claim_level, e.weights), e, {}))
+    smallest = {w: min(own[w] for own in least) for w in planned}
+    return Group(courses, sample, planned, smallest, {w: width_cost(together[0], w) for w in planned})
 
 
 def advance(group: Group, rules: Rules, tell: Tell, looked: Looked) -> None:
-    """One look: sample on, and judge the open claims."""
+    """One look: sample on, and judge the open claims, but those that ask for more networks."""
     began = time.perf_counter()
     numbers = [c.at for c in group.open]
     sizes = group.size_at(group.looks)
@@ -149,12 +171,16 @@ def advance(group: Group, rules: Rules, tell: Tell, looked: Looked) -> None:
     group.seconds += seconds
     group.looks += 1
     for c in group.open:
+        c.seconds += seconds / len(numbers)
+        if any(sizes[w] < n for w, n in c.least.items()):
+            continue
         c.evidence = evidence(c.claim, c.target, c.tally, weights=c.watch.weights)
         c.watch = look(c.watch, c.evidence, planned=sizes == group.planned)
-        c.sizes, c.seconds = dict(group.sample.sizes), c.seconds + seconds / len(numbers)
+        c.sizes = dict(group.sample.sizes)
         c.nonfinite, c.left_out = c.tally.nonfinite, c.tally.left_out
         c.decided = _decided(c, rules, spent=all(n >= group.planned[w] for w, n in sizes.items()))
         looked(c)
+    group.sample.closed = {i for i, c in enumerate(group.courses) if c.decided}
 
 
 def _decided(c: Course, rules: Rules, *, spent: bool) -> bool:
@@ -175,7 +201,7 @@ def run_rounds(groups: Sequence[Group], rules: Rules, tell: Tell, looked: Looked
         for group in list(waiting):
             if not _goes_on(group, rules):
                 waiting.remove(group)
-            elif deadline is None or rules.replay is not None or time.monotonic() + _seconds_of_next(group) < deadline:
+            elif deadline is None or rules.replay is not None or not group.measured or _fits(group, deadline):
                 advance(group, rules, tell, looked)
             else:
                 waiting.remove(group)
@@ -183,10 +209,10 @@ def run_rounds(groups: Sequence[Group], rules: Rules, tell: Tell, looked: Looked
     return cut
 
 
-def _seconds_of_next(group: Group) -> float:
-    """What the next look will take, by what the work so far took."""
+def _fits(group: Group, deadline: float) -> bool:
+    """Will the next look end before the deadline, by what the work so far took?"""
     done, then = group.work(group.sample.sizes), group.work(group.size_at(group.looks))
-    return group.seconds * (then - done) / done
+    return time.monotonic() + group.seconds * (then - done) / done < deadline
 
 
 def _goes_on(group: Group, rules: Rules) -> bool:

@@ -164,6 +164,7 @@ def verify(
     x: ArrayLike | None = None,
     *,
     margin: float | None = None,
+    margin_in_all: float | None = None,
     rng: Seed = 0,
     alpha: float = ALPHA,
     budget: Budget | float | str | None = None,
@@ -175,11 +176,12 @@ def verify(
     """Verify a network with inputs x (input, n_0), a network file (a path that ends in .toml), or the claims of
     the catalogue that match a pattern.
 
-    margin: in per-layer gain, for a network; by default the file's, or 0.005. rng: a seed, following SPEC 7. alpha:
-    the chance of any false refutation in the whole run, before confirmation. budget: seconds for the run, or as on the
-    command line ("90s", or "20000" networks for each claim); by default 4e9 generated weights per claim, so that
-    nothing depends on a clock. looks: for each claim how many looks to take, from the provenance of a report whose run
-    was cut by the clock: it is repeated to the bit.
+    margin: in per-layer gain, for a network; by default the file's, or 0.005. margin_in_all: in the logarithm of the
+    gain from the first layer to the last, by default the file's; without one nothing is claimed about it. rng: a seed,
+    following SPEC 7. alpha: the chance of any false refutation in the whole run, before confirmation. budget: seconds
+    for the run, or as on the command line ("90s", or "20000" networks for each claim); by default 4e9 generated weights
+    per claim, so that nothing depends on a clock. looks: for each claim how many looks to take, from the provenance of
+    a report whose run was cut by the clock: it is repeated to the bit.
     Without x a network gets two inputs of unit length and correlation ½.
     Raises InputError before any work starts.
     """
@@ -192,11 +194,14 @@ def verify(
     if isinstance(what, str) and what.endswith(".toml"):
         given = read_network(what)
         what, x, margin = given.net, given.x if x is None else x, given.margin if margin is None else margin
+        margin_in_all = given.margin_in_all if margin_in_all is None else margin_in_all
     margin = DEFAULT_MARGIN if margin is None else margin
     if isinstance(what, Network):
         between("margin", margin, 0.0, 1.0, open_low=True)
+        if margin_in_all is not None:
+            positive("margin_in_all", margin_in_all)
         points = default_inputs(what.input_shape) if x is None else checked(x, what.input_shape)
-        claims = generic_claims(what, points, margin, spend.work)
+        claims = generic_claims(what, points, margin, spend.work, margin_in_all)
     elif not isinstance(what, str | Sequence) or not all(isinstance(w, str) for w in what):
         raise InputError("what", what, "must be a Network, a claim pattern, or a list of patterns")
     elif x is not None:
@@ -216,6 +221,8 @@ def verify(
     flat = points.reshape(len(points), -1)
     gram = np.round(flat @ flat.T / flat.shape[1], 6)
     facts = report.provenance | {"margin": margin, "network": describe(what), "inputs_gram": str(gram.tolist())}
+    if margin_in_all is not None:
+        facts["margin_in_all"] = margin_in_all
     return replace(report, sentence=departure(report, margin), provenance=facts)
 
 

@@ -51,7 +51,12 @@ def test_phase_without_a_fixed_point_says_so():
     assert json.loads(mcverify("phase", "relu", "--sigma-w2", "2", "--sigma-b2", "0.1", "--json").stdout)["q"] is None
 
 
-@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.toml")), ids=lambda p: p.stem)
+def example(path):
+    wide = path.stem == "taki_100_blocks_bn"  # 512 columns through 100 blocks: half a minute
+    return pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if wide else [])
+
+
+@pytest.mark.parametrize("example", [example(path) for path in sorted(EXAMPLES.glob("*.toml"))])
 def test_every_example_is_predicted(example):
     shown = mcverify("predict", example)
     assert shown.returncode == 0, shown.stderr

@@ -205,6 +205,8 @@ def test_custom_activations_are_not_written():
         ("[[layer]]\ntype='dense'\nfan_in=4\nfan_out='a'", "layer[0].fan_out", "whole number"),
         ("[[layer]]\ntype='dense'\nfan_in=4\nfan_out=4\nsigma=1", "layer[0].sigma", "did you mean"),
         (MLP.replace("0.02", "0"), "verify.margin", "(0, 1]"),
+        (MLP.replace("0.02", "0.02\nmargin_in_all = 0"), "verify.margin_in_all", "above 0"),
+        (MLP.replace("0.02", "0.02\nmargin_in_al = 1"), "verify.margin_in_al", "did you mean 'margin_in_all'"),
         (MLP.replace("[[2.0]]", "[[-2.0]]"), "inputs.gram", "semidefinite"),
         (MLP.replace("gram = [[2.0]]", "digits = 2"), "network's input", "64"),
         (MLP.replace("gram = [[2.0]]", "values = [[1.0]]"), "inputs.x", "shape"),

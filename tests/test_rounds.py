@@ -10,16 +10,27 @@ import numpy as np
 import pytest
 
 import mcverify as mv
-from mcverify.claims import experiment, mutations
+from mcverify.claims import experiment, measures, mutations
 from mcverify.claims.claim import Mutant
 from mcverify.claims.generic import generic_claims
-from mcverify.claims.plan import LEAST, WORK, Budget, largest_skewness, least_size, parse_budget, size_at
+from mcverify.claims.plan import (
+    LEAST,
+    PILOT,
+    WORK,
+    Budget,
+    largest_skewness,
+    least_size,
+    near_the_margin,
+    parse_budget,
+    size_at,
+)
 from mcverify.errors import InputError
 from mcverify.inputs import with_gram
 from mcverify.network_file import NetworkFile
 from mcverify.report import html, replay
 from mcverify.rounds import Rules, prepare
 from mcverify.self_test import self_test, sensitivities
+from mcverify.simulation.moments import Moments
 from mcverify.statistics import ladder
 from mcverify.verification import run_claims
 
@@ -53,6 +64,54 @@ def test_skewed_networks_are_asked_for_more():
     assert least_size(largest_skewness(rng.exponential(size=(10**5, 2)))) == 16_384
     assert largest_skewness(np.array([[1.0, 2.0], [1.0, np.nan], [1.0, 3.0]])) < 1e-9
     assert largest_skewness(np.full((5, 2), np.nan)) == 0.0
+
+
+def pull(deviation, test="within", **changes):
+    """A claim whose pilot saw 256 networks of one value, sd 1 and skewness 2, off by that many margins of 1."""
+    claim = gains(depth=1, test=test, margin=1.0, **changes)
+    values = np.random.default_rng(0).exponential(size=(256, 1))
+    moments = Moments(cross=True)
+    moments.add((values - values.mean()) / values.std() + deviation)
+    says = experiment.Target(np.zeros(1), np.ones(1), np.zeros(1), 0.0)
+    return near_the_margin(claim, says, experiment.Tally({16: moments})).tolist()
+
+
+def test_skewness_counts_where_a_verdict_turns():
+    """Of 1,024 networks the margin is 32 standard errors away: 8.6 of them are 0.27."""
+    near = {0.0: False, 0.70: False, 0.76: True, 1.0: True, 1.24: True, 1.30: False}
+    assert {d: pull(d)[0] for d in near} == near
+    assert pull(0.0, test="mean") == [True]  # an equality may be refuted however wide its margin is
+    assert pull(0.0, combine=lambda means: 2 * means) == [True]
+    values = np.random.default_rng(0).exponential(size=(10**4, 2)) * [1.0, 0.0]
+    assert largest_skewness(values, np.array([False, True])) == 0.0 < largest_skewness(values, np.array([True]))
+
+
+def test_a_decided_claim_measures_no_more(monkeypatch):
+    """An exact claim goes on to its planned size; what was decided at the first look has been measured up to there."""
+    counts = {"early": 0, "late": 0}
+
+    def counting(name):
+        def measure(trace):
+            counts[name] += trace.site.count
+            return measures.mean_map_gain(trace)
+
+        return measure
+
+    early = gains(margin=0.5, test="within", mark="limit", measure=counting("early"), name="early")
+    first, second = run_claims([early, gains(measure=counting("late"), name="late")], threads=1).results
+    assert first.looks == 1 < second.looks
+    assert counts["early"] == PILOT + first.samples[16] < counts["late"] == PILOT + second.samples[16]
+    assert second.estimate == run_claims([gains(name="late")]).results[0].estimate
+
+
+def test_a_claim_that_asks_for_many_networks_holds_none_of_its_sample_back():
+    """The skewed one is looked at late; a clock that is over cuts no claim off before its first look."""
+    quick = gains(margin=0.5, test="within", mark="limit", name="quick")
+    skewed = gains(margin=100.0, measure=lambda t: np.exp(2 * measures.mean_map_gain(t)), name="skewed")
+    for budget in (Budget(), Budget(seconds=1e-3)):
+        first, second = run_claims([quick, skewed], budget=budget).results
+        assert first.verdict == "confirmed"
+        assert 4 * first.samples[16] <= second.samples[16]
 
 
 def test_a_pilot_in_small_chunks_is_no_more_skewed(monkeypatch):

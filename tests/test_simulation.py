@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 import mcverify as mv
 from mcverify import results
+from mcverify.claims import measures
+from mcverify.correlation import mean_correlation
 from mcverify.errors import InputError
 from mcverify.inputs import with_gram
 from mcverify.kernels import cpu, reference
@@ -108,6 +110,25 @@ def test_weight_gradient_norm_identity():
     by_matrix = (np.einsum("rbi,rbj->rij", delta, x) ** 2).sum(axis=(1, 2))
     by_gram = (observables.grad_gram(t)[:, 1] * cpu.gram(x, x)).sum(axis=(1, 2))
     np.testing.assert_allclose(by_matrix, by_gram, rtol=1e-12)
+
+
+def a_grid(*taps, **given):
+    return mv.Convolution((4, 3), 4, 4, taps, 1.3, 0.2, **given)
+
+
+@pytest.mark.parametrize("block", [
+    [mv.Activation("tanh"), a_grid(3, 2), mv.Activation("relu"), a_grid(2, 3, padding="zeros")],
+    [mv.Activation("tanh"), a_grid(3, 3, weights="orthogonal"), a_grid(1, 1, weights="delta_orthogonal")],
+    [mv.Residual([mv.Activation("relu"), a_grid(3, 3)], 0.7), mv.Residual([a_grid(2, 2), mv.BatchNorm(size=(4, 3))])],
+], ids=["chain", "orthogonal", "blocks"])  # fmt: skip
+def test_mean_correlations_are_those_of_all_pairs(block):
+    """One weighted sum of columns against the matrix of their products."""
+    net = mv.Network([mv.Convolution((4, 3), 2, 4, (3, 3)), *block])
+    x = np.random.default_rng(1).normal(size=(3, 4, 3, 2))
+    t = trace(Plan(net, x, explicit.engine(cpu, np.dtype("float64")), 7), 0, 5)
+    pairs = [mean_correlation(g) for g in observables.metrics(t)[1:]]
+    np.testing.assert_allclose(observables.mean_correlations(t), pairs, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(measures.correlations(t).T, pairs, rtol=0, atol=1e-14)
 
 
 def test_observables_by_plain_sums():

@@ -93,14 +93,20 @@ def taps_alone(layer):
     return out
 
 
-@pytest.mark.parametrize("weights", ["orthogonal", "delta_orthogonal", "gaussian"])
-def test_large_covariances_weigh_the_taps_as_small_ones_do(weights, monkeypatch):
-    layer = mv.Convolution((3, 4), 4, 4, (3, 2), 1.7, 0.3, weights)
+@pytest.mark.parametrize(("weights", "padding"), [
+    ("orthogonal", "circular"), ("delta_orthogonal", "circular"), ("gaussian", "circular"), ("gaussian", "zeros"),
+])  # fmt: skip
+def test_large_covariances_weigh_the_taps_as_small_ones_do(weights, padding, monkeypatch):
+    layer = mv.Convolution((3, 4), 4, 4, (3, 2), 1.7, 0.3, weights, padding)
     x = np.random.default_rng(1).standard_normal((24, 4))
     state = State(x @ x.T, "unknown", False, np.ones((24, 24), bool))
-    small = layer.propagate(state)
+    grad = Grad(x @ x.T, np.triu(np.ones((24, 24), bool), 20))
+    small, below = layer.propagate(state), layer.pull_back(state, grad)
     monkeypatch.setattr("mcverify.layers.convolution.SMALL", 1)
     np.testing.assert_allclose(layer.propagate(state).cov, small.cov, rtol=0, atol=1e-14 * np.abs(small.cov).max())
+    again = layer.pull_back(state, grad)
+    np.testing.assert_allclose(again.cov, below.cov, rtol=0, atol=1e-14 * np.abs(below.cov).max())
+    np.testing.assert_array_equal(again.exact, below.exact)
 
 
 # ------------------------------------------------------------------------------------ without all pairs

@@ -55,7 +55,8 @@ class Sample:
     """Networks that some claims share, as far as they are sampled, with a tally for each claim.
 
     Each width has a stream of its own, so that the estimates of a ladder are independent. collect: told of every
-    measurement that a tally counts, as (claim, width, values (replicate, m)), in the order of replicates."""
+    measurement that a tally counts, as (claim, width, values (replicate, m)), in the order of replicates. closed: which
+    of the claims, by number, measure no more."""
 
     claims: Sequence[Claim]
     run: Run
@@ -64,6 +65,7 @@ class Sample:
     collect: Callable[[Claim, int, FloatArray], None] | None = None
     sizes: Sizes = field(default_factory=dict)
     tallies: list[Tally] = field(default_factory=list)
+    closed: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.sizes = dict.fromkeys(self.claims[0].widths, 0)
@@ -73,19 +75,25 @@ class Sample:
 def extend(sample: Sample, to: Sizes, progress: Progress | None = None) -> None:
     """Sample on, until each width has the number of replicates given."""
     missing = {w: n - sample.sizes[w] for w, n in to.items() if n > sample.sizes[w]}
+    measured = _measured(sample)
     costs = {w: width_cost(sample.claims[0], w) for w in missing}
     total, done = sum(costs[w] * n for w, n in missing.items()), 0.0
     for width, number in missing.items():
-        work, chunk, workers = _work(sample, width)
+        work, chunk, workers = _work(sample, measured, width)
         for count, (values, died) in in_chunks(work, sample.sizes[width], number, chunk, workers):
-            for claim, tally, measured in zip(sample.claims, sample.tallies, values, strict=True):
-                counted = _add(claim, tally, width, measured, died)
+            for i, measurement in zip(measured, values, strict=True):
+                counted = _add(sample.claims[i], sample.tallies[i], width, measurement, died)
                 if sample.collect is not None:
-                    sample.collect(claim, width, counted)
+                    sample.collect(sample.claims[i], width, counted)
             done += count * costs[width]
             if progress is not None:
                 progress(int(done), int(total))
         sample.sizes[width] = to[width]
+
+
+def _measured(sample: Sample) -> list[int]:
+    """The claims, by number, that measure."""
+    return [i for i in range(len(sample.claims)) if i not in sample.closed]
 
 
 def _add(claim: Claim, tally: Tally, width: int, values: FloatArray, died: NDArray[np.bool_]) -> FloatArray:
@@ -112,20 +120,22 @@ def width_cost(claim: Claim, width: int) -> float:
     return cost(net, len(claim.inputs(net)), claim.engine)
 
 
-Measured = tuple[list[FloatArray], NDArray[np.bool_]]  # of each claim, and which replicates are dead
+Measured = tuple[list[FloatArray], NDArray[np.bool_]]  # of each claim that measures, and which replicates are dead
 
 
-def _work(sample: Sample, width: int) -> tuple[Callable[[int, int], Measured], int, int]:
+def _work(sample: Sample, measured: Sequence[int], width: int) -> tuple[Callable[[int, int], Measured], int, int]:
     """(start, count) -> what is measured of those replicates; the chunk; how many threads carry chunks."""
     claims, mutant = sample.claims, sample.mutant or Mutant("")
     lead = claims[0]
     net = lead.networks(width)
     x = lead.inputs(net)
     sampled = None if mutant.network is None else mutant.network(net)
-    measures = [mutant.measure or c.measure for c in claims]
+    measures = [mutant.measure or claims[i].measure for i in measured]
     engine, _ = choose_engine(mutant.engine or lead.engine, sample.run.backend, DTYPE, net, len(x))
     key = stream_key(sample.run.seed, f"{lead.sample or lead.name}/{width}", sample.phase)
-    plan = Plan(net, x, engine, key, lead.cotangent, sampled=sampled)
+    cotangents = [claims[i].cotangent for i in measured]
+    cotangent = next((c for c in cotangents if c is not None), None)  # none is pulled back for nobody
+    plan = Plan(net, x, engine, key, cotangent, sampled=sampled)
 
     def work(start: int, count: int) -> Measured:
         with np.errstate(all="ignore"), memory.reused():  # non-finite replicates are named by the verdict

@@ -8,6 +8,7 @@ limit within the margin, layer by layer? And does the limit hold as all widths g
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -19,11 +20,13 @@ from mcverify.claims.experiment import cost
 from mcverify.claims.plan import LEAST
 from mcverify.layers.activation import Activation
 from mcverify.network import Network
+from mcverify.simulation.trace import Trace
 from mcverify.theory.propagation import Prediction, propagate
 
 LADDER = (1, 2, 3, 4, 6, 8, 12, 16)
 Read = Callable[[Prediction], FloatArray]
 Predicted = Callable[[Network], Prediction]
+_GAINS = {"network.length": "the length", "network.gradient": "the gradient norm"}
 _SOURCE = "the mean-field recursion (Poole et al. 2016; Schoenholz et al. 2017)"
 
 
@@ -48,10 +51,13 @@ def each_pair(labels: Labels, inputs: int) -> Labels:
     return lambda net: [f"{label}, inputs {a} and {b}" for label in labels(net) for a, b in pairs]
 
 
-def generic_claims(net: Network, x: FloatArray, margin: float, ladder_cost: float) -> list[Claim]:
+def generic_claims(
+    net: Network, x: FloatArray, margin: float, ladder_cost: float, margin_in_all: float | None = None
+) -> list[Claim]:
     """Claims on this network with these inputs (input, n_0).
 
-    margin: in per-layer gain. ladder_cost: weights that one claim's ladder may generate; widths beyond it
+    margin: in per-layer gain; margin_in_all: in the logarithm of the gain from the first layer to the last, about
+    which nothing is claimed without it. ladder_cost: weights that one claim's ladder may generate; widths beyond it
     are left out, and a ladder with fewer than five widths is not asked. Nor is one for a network whose first
     map has other than Gaussian weights: it has no limit as the hidden widths grow at fixed n_0.
     Raises Unpredictable for a network that theory cannot treat, InputError where gradients have no standard error."""
@@ -61,7 +67,10 @@ def generic_claims(net: Network, x: FloatArray, margin: float, ladder_cost: floa
     def predicted(net: Network) -> Prediction:
         return propagate(net, x)
 
-    claims = [*_exact(net, x, margin), *_own_widths(net, x, margin, predicted)]
+    own = _own_widths(net, x, margin, predicted)
+    if margin_in_all is not None:
+        own += [_in_all(claim, margin_in_all) for claim in own if claim.name in _GAINS]
+    claims = [*_exact(net, x, margin), *own]
     factors = ladder_factors(net, len(x), ladder_cost)
     if len(factors) >= 5 and not predicted(net).heuristic:
         claims += _ladders(net, x, margin, factors, predicted)
@@ -73,7 +82,12 @@ def _constant(value: float, labels: Labels) -> Predict:
 
 
 def _exact(net: Network, x: FloatArray, margin: float) -> list[Claim]:
-    """One step at a time, the mean over inputs in each layer."""
+    """One step at a time, the mean over inputs in each layer.
+
+    Where weights are drawn anyway and maps alone are asked for, which costs little beside drawing them, the networks
+    are those of the claims on the network's own widths."""
+    steps = bool(measures.one_step_layers(net)) and all(net.random_map(i).law == "gaussian" for i in net.maps)
+    shared = not steps and _draws_weights(net, len(x))
 
     def claim(name: str, statement: str, measure: Measure, labels: Labels, value: float) -> Claim:
         gain = Mutant("σ_w² off by three margins", mutations.weight_gain(1 + 3 * margin))
@@ -81,13 +95,14 @@ def _exact(net: Network, x: FloatArray, margin: float) -> list[Claim]:
             name=f"network.{name}", source=_SOURCE, statement=statement, mark="exact", networks=lambda _: net,
             widths=(max(net.widths),), inputs=lambda _: x, predict=_constant(value, labels),
             measure=measure, test="mean", margin=margin,
-            margin_reason="the per-layer gain asked for", labels=labels, rival=None, sample="network.exact",
+            margin_reason="the per-layer gain asked for", labels=labels, rival=None,
+            sample="network.own" if shared else "network.exact", cotangent=None,
             mutants=(_another_activation(net) if value == 0.0 else gain,),
         )  # fmt: skip
 
     statement = "Each map's output has the length its weights' variance and biases give, given its input."
     out = [claim("map", statement, measures.mean_map_gain, layer_labels(1, 0), 1.0)]
-    if measures.one_step_layers(net) and all(net.random_map(i).law == "gaussian" for i in net.maps):
+    if steps:
         statement = "Given a layer's metric, the mean of the next layer's is Q of it."
         out.append(claim("one_step_q", statement, measures.one_step_gain, step_labels, 1.0))
         if len(x) > 1 and len(net.input_shape) == 1:
@@ -95,6 +110,11 @@ def _exact(net: Network, x: FloatArray, margin: float) -> list[Claim]:
             measure = measures.by_layer(measures.one_step_covariance)
             out.append(claim("one_step_c", statement, measure, step_labels, 0.0))
     return out
+
+
+def _draws_weights(net: Network, inputs: int) -> bool:
+    """Whether "auto" is the engine that draws weights."""
+    return cost(net, inputs, "auto") == cost(net, inputs, "explicit")
 
 
 def _reading(read: Read, predicted: Predicted) -> Predict:
@@ -166,18 +186,37 @@ def _other_correlations(net: Network, margin: float) -> Mutant:
 
 
 def _own_widths(net: Network, x: FloatArray, margin: float, predicted: Predicted) -> list[Claim]:
+    engine = "explicit" if _draws_weights(net, len(x)) else "auto"
     return [
         Claim(
             name=f"network.{name}", source=_SOURCE, mark="limit",
             statement=f"In a typical network of these widths {what} is within the margin of the limit's.",
             networks=lambda _: net, widths=(max(net.widths),), inputs=lambda _: x, predict=_reading(read, predicted),
-            measure=measure, test="within", survivors=True, sample="network.own", engine="auto",
+            measure=measure, test="within", survivors=True, sample="network.own", engine=engine,
             margin=margin, margin_reason="the per-layer gain asked for",
             labels=labels, rival=None, mutants=(_followed_mutant(name, net, margin),),
             knob=_knob(net)[0], knob_of=_knob(net)[1],
         )
         for name, what, read, measure, labels in _followed(x, net, predicted)
     ]  # fmt: skip
+
+
+def _in_all(claim: Claim, margin: float) -> Claim:
+    """The claim on per-layer gains as one on their product, which many layers may take far though none shows it."""
+    what = f"{_GAINS[claim.name]}'s gain from the first layer to the last"
+
+    def predict(net: Network, x: FloatArray) -> FloatArray:
+        return np.sum(claim.predict(net, x), keepdims=True)
+
+    def measure(trace: Trace) -> FloatArray:
+        return claim.measure(trace).sum(axis=1, keepdims=True)
+
+    return replace(
+        claim, name=f"{claim.name}_in_all", predict=predict, measure=measure,
+        statement=f"In a typical network of these widths the logarithm of {what} is within the margin of the limit's.",
+        margin=margin, margin_reason="in the logarithm of the gain in all, as asked for",
+        labels=lambda net: [f"layers 1 to {len(net.maps)}"],
+    )  # fmt: skip
 
 
 def ladder_factors(net: Network, inputs: int, budget: float) -> tuple[int, ...]:

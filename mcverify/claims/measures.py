@@ -22,6 +22,7 @@ FloatArray = NDArray[np.float64]
 # Expectations at every replicate's own metric. Their error is a bias: it must be far below the standard error
 # of the mean residual, which no affordable run brings under 1e-5 of the prediction.
 _RTOL = 1e-7
+_FEW_COLUMNS = 32  # up to which all pairs' products cost less than what the sum over columns needs
 
 
 def one_step_layers(net: Network) -> list[tuple[int, Phi, float]]:
@@ -144,6 +145,9 @@ def log_length_gain(trace: Trace) -> FloatArray:
 def correlations(trace: Trace) -> FloatArray:
     """The mean correlation of Ĝ^l between different columns, l = 2 … L (the first is not random), (replicate, L − 1);
     without the layers of a single column."""
+    columns = [len(trace.plan.x) * p for p in trace.plan.net.positions]
+    if max(columns) > _FEW_COLUMNS:
+        return np.stack(observables.mean_correlations(trace), axis=1)
     return np.stack([mean_correlation(g) for g in observables.metrics(trace)[1:] if g.shape[-1] > 1], axis=1)
 
 

@@ -83,7 +83,6 @@ def _pair(M: Floats) -> tuple[float, float] | None:
 
 def _across(S: Floats) -> float:
     """λ where the centred batch has the covariance λ(I − 11ᵀ/B), else 0."""
-    P = _centring(len(S))
-    C = P @ S @ P
+    C = S - S.mean(axis=0) - S.mean(axis=1)[:, None] + S.mean()
     pair = _pair(C) if np.abs(C).max() > 1e-9 * np.abs(S).max() else None
     return 0.0 if pair is None else pair[0] - pair[1]

@@ -28,11 +28,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import linalg
 
 from mcverify.activations import Activation, Piece, Term, activation
 from mcverify.errors import InputError
@@ -104,10 +104,11 @@ def propagate(act: str | Activation, S: ArrayLike, *, eps: float = 0.0, rtol: fl
         return Expectation(np.zeros((spectrum.size,) * 2), np.zeros((spectrum.size,) * 2))
 
     if _linear(row):  # E yyᵀ has the eigenvectors of C
-        found = _laplace(lambda s, c: c, spectrum, eps, rtol, power=0)
+        found = _laplace(lambda s, c, weights: weights @ c, spectrum, eps, rtol, power=0)
         size = np.abs(spectrum.vectors)
         return Expectation(spectrum.matrix(found.value), (size * found.error) @ size.T)
-    return _laplace(lambda s, c: _kernel(row, "covariance", spectrum.matrix(c)), spectrum, eps, rtol, power=0)
+    at = _one_by_one(lambda s, c: _kernel(row, "covariance", spectrum.matrix(c)))
+    return _laplace(at, spectrum, eps, rtol, power=0)
 
 
 def pull_back(
@@ -138,7 +139,7 @@ def pull_back(
         raise InputError("S", 0, "must have two inputs that differ")
     if _linear(row):
         return _pull_back_linear(spectrum, moments, eps, rtol)
-    out = _laplace(at, spectrum, eps, rtol, power=1)
+    out = _laplace(_one_by_one(at), spectrum, eps, rtol, power=1)
     P = np.eye(B) - 1.0 / B
     return Expectation(P @ out.value @ P, np.abs(P) @ out.error @ np.abs(P))
 
@@ -152,14 +153,15 @@ def _pull_back_linear(spectrum: _Spectrum, moments: Floats, eps: float, rtol: fl
     """Along the eigenvectors of C and those of 1^⊥ at which it vanishes: I − sC_s/B is diagonal there, and H = G."""
     B, r = spectrum.size, spectrum.variances.size
     vectors = spectrum.vectors - spectrum.vectors.mean(axis=0)  # those of small variance lean toward 1 by rounding
-    basis = np.hstack([vectors, linalg.null_space(np.vstack([vectors.T, np.ones(B)]))])
+    rest = np.linalg.qr(np.column_stack([vectors, np.ones(B)]), mode="complete")[0][:, r + 1 :]
+    basis = np.hstack([vectors, rest])
     along = basis.T @ moments @ basis
 
-    def at(s: float, c: Floats) -> Floats:
-        near = np.ones(len(along))
-        near[:r] -= s / B * c
-        out = near[:, None] * along * near
-        out[np.arange(r), np.arange(r)] += 0.5 * (s / B) ** 2 * float(np.diagonal(along)[:r] @ c) * c
+    def at(s: Floats, c: Floats, weights: Floats) -> Floats:
+        near = np.ones((len(s), len(along)))
+        near[:, :r] -= s[:, None] / B * c
+        out = along * ((weights[:, None] * near).T @ near)
+        out[np.arange(r), np.arange(r)] += (0.5 * weights * (s / B) ** 2 * (c @ np.diagonal(along)[:r])) @ c
         return np.asarray(out)
 
     found = _laplace(at, spectrum, eps, rtol, power=1)
@@ -167,11 +169,21 @@ def _pull_back_linear(spectrum: _Spectrum, moments: Floats, eps: float, rtol: fl
     return Expectation(basis @ found.value @ basis.T, size @ found.error @ size.T)
 
 
-def _laplace(
-    at: Callable[[float, Floats], Floats], spectrum: _Spectrum, eps: float, rtol: float, power: int
-) -> Expectation:
-    """∫_0^∞ e^(−sε) det(I + 2sC/B)^(−½) at(s, variances of C_s) ds, `at` being bounded by the largest of them for power
-    0 and by a constant for power 1.
+Weighted: TypeAlias = Callable[[Floats, Floats, Floats], Floats]  # (s (k,), variances of C_s (k, r), weights (k,))
+
+
+def _one_by_one(at: Callable[[float, Floats], Floats]) -> Weighted:
+    """The weighted sum of at(s, variances of C_s), one s after another."""
+
+    def total(s: Floats, c: Floats, weights: Floats) -> Floats:
+        return np.asarray(sum(w * at(float(one), each) for one, each, w in zip(s, c, weights, strict=True)))
+
+    return total
+
+
+def _laplace(at: Weighted, spectrum: _Spectrum, eps: float, rtol: float, power: int) -> Expectation:
+    """∫_0^∞ e^(−sε) det(I + 2sC/B)^(−½) at(s, variances of C_s) ds; `at` gives weighted sums over s of what is bounded
+    by the largest of them for power 0, and by a constant for power 1.
 
     Steps in x are halved until two rules agree; the difference is the error reported, and that of the finer is about
     its square, relatively."""
@@ -184,8 +196,8 @@ def _laplace(
         return s, np.log(s) + np.log1p(np.exp(-x)) - s * eps - 0.5 * np.log1p(s[:, None] * (2.0 * c / B)).sum(axis=1)
 
     def total(points: Floats) -> Floats:
-        each = [math.exp(w) * at(float(s), c / (1.0 + 2.0 * s * c / B)) for s, w in zip(*place(points), strict=True)]
-        return np.asarray(sum(each[1:], each[0]))
+        s, w = place(points)
+        return at(s, c / (1.0 + 2.0 * s[:, None] * c / B), np.exp(w))
 
     points = _ends(place, c / B, eps, unit, power)
     step, rule = _FIRST_STEP, total(points)
@@ -349,8 +361,14 @@ def _gaussian_pairs(pair: Callable[..., Expectation], C: Floats) -> Expectation:
 
 
 def _spectrum(S: ArrayLike) -> _Spectrum:
+    """That of a batch; a layer asks several times for the same one."""
     given = _matrix("S", S)
-    B = len(given)
+    return _found_spectrum(given.tobytes(), len(given))
+
+
+@lru_cache(maxsize=4)
+def _found_spectrum(content: bytes, B: int) -> _Spectrum:
+    given = np.frombuffer(content).reshape(B, B)
     if B < 2:
         raise InputError("S", given.shape, "must have at least 2 inputs")
     centred = given - given.mean(axis=0) - given.mean(axis=1)[:, None] + given.mean()
@@ -359,7 +377,10 @@ def _spectrum(S: ArrayLike) -> _Spectrum:
     if variances[0] < -1e6 * floor:
         raise InputError("S", float(variances[0]), "must be a covariance: it has a negative eigenvalue")
     kept = variances > floor
-    return _Spectrum(vectors[:, kept], variances[kept])
+    found = _Spectrum(vectors[:, kept], variances[kept])
+    for array in found:
+        array.setflags(write=False)
+    return found
 
 
 def _matrix(field: str, given: ArrayLike) -> Floats:

@@ -213,7 +213,9 @@ class Convolution(Layer):
         return np.asarray(total / self.energies.sum()).reshape(values.shape)
 
     def _folded(self, cov: FloatArray) -> FloatArray:
-        """The mean over taps of cov at (p − β, p′ − β): the adjoint of `mean_met`."""
+        """The mean over taps of cov at (p − β, p′ − β): the adjoint of `mean_met`, compiled where there are many."""
+        if len(cov) > SMALL:
+            return cov if self.keeps_apart else self._folded_compiled(cov)
         grid = self._by_position(cov, 2)
         total = np.zeros_like(grid)
         for there, energy in self._taps():
@@ -221,6 +223,15 @@ class Convolution(Layer):
             to = there[own]
             total[:, to[:, None], :, to] += energy * grid[:, own[:, None], :, own]
         return (total / self.energies.sum()).reshape(cov.shape)
+
+    def _folded_compiled(self, cov: FloatArray) -> FloatArray:
+        """`_folded` as the sum over a turned kernel's taps; even ones get a tap of no weight."""
+        from mcverify.layers import taps_cpu
+
+        turned = np.flip(self.energies.reshape(self.kernel))
+        weights = np.pad(turned, [(0, 1 - k % 2) for k in self.kernel]) / self.energies.sum()
+        window = Window(self.size, weights.shape, self.padding)
+        return taps_cpu.weighted_sum(cov, window, weights.ravel(), 0.0)
 
     def _taps(self) -> list[tuple[NDArray[np.intp], float]]:
         """Where each tap looks, (position,), −1 for nothing, and its energy: those that have any."""

@@ -35,16 +35,17 @@ def read(path: Path, given: NetworkFile | None, backend: str = "auto") -> Replay
         facts = stored["provenance"]
         looks = list(json.loads(facts["looks"]))
         what, seed, alpha = tuple(facts["claims"].split()), int(stored["seed"]), float(stored["alpha"])
-        network, margin, ran_on = facts.get("network"), facts.get("margin"), facts["backend"]
+        network, ran_on = facts.get("network"), facts["backend"]
+        margins = facts.get("margin"), facts.get("margin_in_all")
         budget = parse_budget(facts["budget"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError("--replay", str(path), f"must be a report.json of mcverify ({error})") from None
     if stored.get("interrupted"):
         raise InputError("--replay", str(path), "was interrupted, not cut by its clock: not every claim has its looks")
-    again = (None, None) if given is None else (describe(given.net), given.margin)
+    again = (None, (None, None)) if given is None else (describe(given.net), (given.margin, given.margin_in_all))
     same = {
         f"on {network or 'the catalogue'}": again[0] == network,
-        f"with margin {margin}": again[1] == margin,
+        f"with margin {' and in all '.join(str(m) for m in margins if m is not None)}": again[1] == margins,
         f"with backend {ran_on}": find_backend(backend)[0] == ran_on,
     }
     for was, is_same in same.items():

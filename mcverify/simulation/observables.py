@@ -6,11 +6,13 @@ Each is a plain function Trace -> (replicate, …) in float64; a claim's own mea
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mcverify.kernels.patches import Window, neighbours
 from mcverify.layers.chain import Record
 from mcverify.layers.grid import on_first_grid
 from mcverify.layers.layer import Layer
@@ -76,14 +78,57 @@ def metrics(trace: Trace) -> list[FloatArray]:
 
 
 def metric_variances(trace: Trace) -> list[FloatArray]:
-    """Ĝ^l_aa for every layer, (replicate, column) on the layer's own grid."""
-    kernels = trace.plan.engine.kernels
-    return _met(trace, lambda _, layer, x: kernels.squares(layer.met(kernels, x)))
+    """Ĝ^l_aa for every layer, (replicate, column) on the layer's own grid; reduced once for all that ask."""
+    kernels, name = trace.plan.engine.kernels, "metric_variances"
+    if name not in trace.reduced:
+        trace.reduced[name] = _met(trace, lambda _, layer, x: kernels.squares(layer.met(kernels, x)))
+    found: list[FloatArray] = trace.reduced[name]
+    return found
 
 
 def metric_lengths(trace: Trace) -> FloatArray:
     """Ĝ^l_aa, the mean over positions, (replicate, layer, input)."""
     return np.stack([_by_input(trace, g).mean(axis=-1) for g in metric_variances(trace)], axis=1)
+
+
+def mean_correlations(trace: Trace) -> list[FloatArray]:
+    """The mean of Ĝ^l_ab/√(Ĝ^l_aa Ĝ^l_bb) over pairs of different columns, (replicate,), for each layer above the first
+    that has several.
+
+    With weights w_a = 1/√Ĝ_aa the sum over all pairs is the squared length of one weighted sum of columns: what it
+    takes grows with the columns, not with their pairs."""
+    net, out = trace.plan.net, []
+    for i, record, g in list(zip(net.maps, trace.maps, metric_variances(trace), strict=True))[1:]:
+        n = g.shape[-1]
+        if n > 1:
+            w = 1.0 / np.sqrt(g)
+            total = w.sum(axis=-1)
+            summed = _expected(net.layers[i], record, partial(_square_of_mean, trace, w / total[:, None]))
+            out.append((summed * total**2 - n) / (n * (n - 1)))
+    return out
+
+
+def _square_of_mean(trace: Trace, weights: FloatArray, m: Map | None, layer: Layer, x: NDArray[Any]) -> FloatArray:
+    """‖Σ_a w_a x_a‖² of the columns that a map meets, (replicate,); weights (replicate, column) of sum one."""
+    kernels = trace.plan.engine.kernels
+    if m is None or m.window is None:
+        x, met_by = layer.met(kernels, x), weights[:, None]
+    else:
+        met_by = _weights_of_taps(weights, m.window)
+    units = kernels.swapped(x.reshape(*x.shape, 1)).reshape(len(x), x.shape[-1], x.shape[-2])
+    sums = kernels.gram(units, kernels.given(met_by.astype(x.dtype)))
+    return np.asarray((sums**2).sum(axis=(1, 2)))
+
+
+def _weights_of_taps(weights: FloatArray, window: Window) -> FloatArray:
+    """By how much each tap weighs every column if patches are summed by these weights, (replicate, tap, column)."""
+    seen = neighbours(*window)
+    grid = weights.reshape(len(weights), -1, len(seen))
+    out = np.zeros((len(grid), window.taps, *grid.shape[1:]))
+    for tap, there in enumerate(seen.T):
+        own = np.flatnonzero(there >= 0)
+        out[:, tap, :, there[own]] = grid[..., own].transpose(2, 0, 1)
+    return out.reshape(len(grid), window.taps, -1)
 
 
 # (map, its layer, what the layer takes) -> products of the columns that the map meets.

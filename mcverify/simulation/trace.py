@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -50,11 +50,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class Trace:
-    """A sampled chunk: the plan, which replicates, and the tape with every signal, and gradients above the input."""
+    """A sampled chunk: the plan, which replicates, and the tape with every signal, and gradients above the input; and,
+    by name, what was reduced from it already, for measurements that share it."""
 
     plan: Plan
     site: Site
     tape: list[Record]
+    reduced: dict[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def maps(self) -> list[Record]:
