@@ -37,7 +37,7 @@ from mcverify.inputs import with_gram
 from mcverify.layers.convolution import DELTA, NORMALISATIONS, PADDINGS
 from mcverify.network import Network, cnn, mlp
 from mcverify.streams import KEY_BITS, LAYER_BITS, REPLICATE_BITS, Site, stream_key
-from mcverify.validate import count, share, variance
+from mcverify.validate import LEAST, count, share, variance
 from mcverify.weights import LAWS, weight_law
 
 Strategy = st.SearchStrategy
@@ -106,7 +106,8 @@ def sigma_b2(min_value: float = 1e-6, max_value: float = 1.0, *, none: bool = Tr
 
 
 def _floats(low: float, high: float) -> Strategy[float]:
-    return st.floats(float(low), float(high))
+    """What networks take for a variance: 0, or no less than LEAST."""
+    return st.floats(float(low), float(high)).map(lambda v: v if v >= LEAST else float(low))
 
 
 # ---- names ------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ def test_there_are_enough():
 def test_a_patch_fits_the_sources_and_names_its_tests(patch):
     mutant = run.read(patch)
     assert run.apply(mutant, run.ROOT, "--check") == ""
-    assert all(name.startswith(("mcverify/", "src_ext/")) for name in mutant.files)
+    assert all(name.startswith(("mcverify/", "src_ext/", "bench/")) for name in mutant.files)
     for name, before in places(patch):  # in one place alone, so that it cannot slip to another
         assert (run.ROOT / name).read_text(encoding="utf-8").count(before) == 1
     for argument in mutant.caught_by:
