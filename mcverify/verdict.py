@@ -43,6 +43,7 @@ class Result:
     one_sided: bool = False
     looks: int = 1
     finding: str = ""
+    quantity: str = ""
 
     @property
     def as_expected(self) -> bool:

@@ -288,6 +288,7 @@ def _result(
         p_confirmation=again, lack_of_fit=e.lack_of_fit, samples=c.sizes,
         samples_for_margin=samples_needed(e, level=CONFIRM_LEVEL / 2), network=describe(net), message=message,
         seconds=c.seconds, one_sided=e.one_sided, looks=c.watch.looks, finding=claim.finding,
+        quantity=claim.quantity,
     )  # fmt: skip
     at = result.worst
     if verdict != "refuted" or at is None:

@@ -176,7 +176,7 @@ def test_an_expected_refutation_looks_like_no_failure() -> None:
     last = text.strip().splitlines()[-1]
     assert last.startswith("2 confirmed, 1 refuted as expected (1 finding reproduced); every verdict as expected.")
     assert "As the source has it: refuted, as expected  (paper2000.printed)" in text
-    assert "layer 2: measured -9 ± 0.0005, predicted 1" in text
+    assert "layer 2: measured −9.00000 ± 0.00050, predicted 1" in text
     assert terminal.style(PRINTED) == terminal.STYLE["confirmed"]
     assert terminal.style(REFUTED) == terminal.STYLE["refuted"]
     astray = told(report(result(), replace(PRINTED, verdict="confirmed"), MENDED)).strip()

@@ -73,7 +73,7 @@ class Claim:
     knob(size) -> the network with an error of that relative size, for the smallest error that the claim catches;
     None where the claim does not move with any one number. knob_of: what is made wrong by it.
     finding: what the claim is a finding about, shared by the claims of a pair: the source's statement, expected
-    refuted, and the mended one, expected confirmed.
+    refuted, and the mended one, expected confirmed. quantity: what the figures are, where their labels leave it open.
     """
 
     name: str
@@ -106,3 +106,4 @@ class Claim:
     growth: float = 1.0
     expected: Verdict = "confirmed"
     finding: str = ""
+    quantity: str = ""

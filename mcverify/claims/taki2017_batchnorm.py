@@ -187,6 +187,7 @@ def _pair(placement: str, where: str, finding: str, statement: str, rival: Rival
         knob_of="ε",
         mutants=_POWER_MUTANTS,
         finding=finding,
+        quantity="log of the gain of squared gradients",
     )
     source = replace(
         right,

@@ -36,6 +36,11 @@ class Finding:
         """(`as the source has it` or `mended`, the result), the source's first."""
         return [*(("as the source has it", r) for r in self.source), *(("mended", r) for r in self.mended)]
 
+    @staticmethod
+    def place(r: Result, i: int) -> str:
+        """Component i in words: which, and what its figures are."""
+        return f"{r.labels[i]}, {r.quantity}" if r.quantity else r.labels[i]
+
     def component(self, r: Result) -> int | None:
         """Which component of r to show: where the source's statement is farthest off, so that the sides can be held
         against each other; r's own worst where it has no such component, None where it has none at all."""

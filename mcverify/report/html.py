@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from mcverify.errors import InputError
 from mcverify.report import plots
+from mcverify.report.figures import measured, number, predicted
 from mcverify.report.findings import Finding, counted, findings
-from mcverify.report.plots import number
 
 if TYPE_CHECKING:
     from mcverify.verdict import Report, Result
@@ -74,11 +74,13 @@ class Section:
 
 @dataclass(frozen=True)
 class Side:
-    """One statement of a finding: whose it is, its claim's section, and the component to hold beside the others'."""
+    """One statement of a finding: whose it is, its claim's section, and the component to hold beside the others', which
+    and what its figures are."""
 
     whose: str
     section: Section
     row: Row | None
+    place: str
 
 
 @dataclass(frozen=True)
@@ -140,26 +142,6 @@ def outcome(report: Report) -> list[str]:
     return [report.sentence, counts] if report.sentence else [counts]
 
 
-def measured(value: float, se: float) -> str:
-    """`0.9989 ± 0.0015`: to the second digit of the standard error."""
-    if not math.isfinite(value) or not math.isfinite(se) or se <= 0:
-        return f"{number(value, 6)} ± {number(se, 2)}"
-    places = 1 - math.floor(math.log10(se))
-    if 0 <= places <= 7 and abs(value) < 1e7:
-        return f"{value:.{places}f} ± {se:.{places}f}".replace("-", "−")
-    return f"{number(value, 6)} ± {number(se, 2)}"
-
-
-def predicted(value: float, se: float) -> str:
-    """A prediction to one digit more than the estimate beside it, so that rounding hides no deviation."""
-    if not (math.isfinite(value) and math.isfinite(se)) or se <= 0:
-        return number(value, 6)
-    places = 2 - math.floor(math.log10(se))
-    if not 0 <= places <= 8 or abs(value) >= 1e7:
-        return number(value, 6)
-    return number(round(value, places) + 0.0, 12)
-
-
 def p_text(p: float) -> str:
     """A p-value in words."""
     return "p\u00a0<\u00a01e−300" if 0 <= p < 1e-300 else f"p\u00a0=\u00a0{number(p, 2)}"
@@ -216,7 +198,8 @@ def _found(f: Finding, sections: list[Section]) -> Found:
     sides = []
     for whose, r in f.sides:
         section, at = of[r.name], f.component(r)
-        sides.append(Side(whose, section, None if at is None else section.rows[at]))
+        row, place = (None, "") if at is None else (section.rows[at], f.place(r, at))
+        sides.append(Side(whose, section, row, place))
     return Found(f.about, f.outcome, f.reproduced, sides, list(dict.fromkeys(_conditions(r) for _, r in f.sides)))
 
 

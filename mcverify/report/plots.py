@@ -13,6 +13,8 @@ from html import escape
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
+from mcverify.report.figures import number
+
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
@@ -61,15 +63,6 @@ class Gaps:
     mde: FloatArray
     rival: FloatArray  # empty where there is none
     one_sided: bool
-
-
-def number(value: float, digits: int = 4) -> str:
-    """A number as the page writes it: rounded to digits, `undefined` where it is not finite."""
-    if not math.isfinite(value):
-        return "undefined"
-    rounded = float(f"{value:.{digits}g}")
-    plain = rounded == 0 or 1e-4 <= abs(rounded) < 1e9
-    return (f"{rounded:,.12g}" if plain else f"{rounded:.{digits}g}").replace("-", "−")
 
 
 def gaps(r: Result) -> Gaps:

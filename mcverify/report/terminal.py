@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mcverify.levels import ALPHA
+from mcverify.report.figures import measured, number, predicted
 from mcverify.report.findings import Finding, counted, findings, verdict_words
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ def row(r: Result) -> list[str | Text]:
     if i is None:
         return [r.name, r.mark, verdict, *["–"] * 5]
     return [
-        r.name, r.mark, verdict, f"{r.estimate[i]:.5g} ± {r.se[i]:.1g}", f"{round(r.prediction[i], 12):.5g}",
-        f"{r.margin[i]:.2g}", f"{r.mde[i]:.2g}", f"{sum(r.samples.values()):,}",
+        r.name, r.mark, verdict, measured(r.estimate[i], r.se[i]), predicted(r.prediction[i], r.se[i]),
+        number(r.margin[i], 3), number(r.mde[i], 2), f"{sum(r.samples.values()):,}",
     ]  # fmt: skip
 
 
@@ -187,8 +188,8 @@ def _show_finding(f: Finding, console: Console) -> None:
         console.print(f"    {r.statement}  [{r.source}]", highlight=False)
         i = f.component(r)
         if i is not None:
-            figures = f"measured {r.estimate[i]:.5g} ± {r.se[i]:.1g}, predicted {round(r.prediction[i], 12):.5g}"
-            console.print(f"    {r.labels[i]}: {figures}", highlight=False)
+            found, held = measured(r.estimate[i], r.se[i]), predicted(r.prediction[i], r.se[i])
+            console.print(f"    {f.place(r, i)}: measured {found}, predicted {held}", highlight=False)
     networks = dict.fromkeys(r.network for _, r in f.sides)
     console.print(f"  network {'; '.join(networks)}", highlight=False)
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from mcverify.errors import InputError
 from mcverify.report import plots
-from mcverify.report.plots import INK, MUTED, POINT, RIVAL, number
+from mcverify.report.figures import number
+from mcverify.report.plots import INK, MUTED, POINT, RIVAL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -73,6 +73,7 @@ ZEROS_AS_PRINTED = replace(
     knob=None,
     expected="refuted",
     finding=_ZEROS,
+    quantity="log of the gain of squared gradients",
 )
 
 ZEROS_MENDED = replace(
