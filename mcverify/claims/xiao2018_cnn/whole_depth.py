@@ -17,17 +17,18 @@ from mcverify.simulation.trace import Trace
 
 _DEPTH, _CHANNELS = 1503, 64
 _STRETCHES, _LOOKED_AT = 64, 8  # of a network; layers of each whose fluctuation is measured, evenly spread
+_ROOT = 2**0.25 * math.gamma(0.75) / math.sqrt(math.pi)  # E√|z|, z ~ N(0, 1)
 _ENDS = np.linspace(0, _DEPTH - 1, _STRETCHES + 1).round().astype(int)
 
 
 def _fluctuation(trace: Trace, l: int) -> FloatArray:
-    """|log r| over what it is on average where r, a layer's gain over its mean, is Gaussian of variance 2ρ/c, with
-    ρ = tr A(Γ)²/(tr Γ)² of this network's own gradient above, (replicate,)."""
+    """√|log r| over its mean for a Gaussian log r, r being a layer's gain over its mean, of the variance 2ρ/c, with
+    ρ = tr A(Γ)²/(tr Γ)² of this network's own gradient above, (replicate,). A root has no skewness to speak of."""
     kernels, layer = trace.plan.engine.kernels, trace.plan.net.layers[trace.plan.net.maps[l + 1]]
     driven = gradient(trace, l + 1)
     gamma = kernels.gram(driven, driven)
     rho = (layer.mean_met(gamma, 2) ** 2).sum(axis=(1, 2)) / np.trace(gamma, axis1=1, axis2=2) ** 2
-    return np.asarray(np.abs(np.log(gain(trace, l))) / np.sqrt(4 * rho / (math.pi * _CHANNELS)))
+    return np.asarray(np.sqrt(np.abs(np.log(gain(trace, l))) / np.sqrt(2 * rho / _CHANNELS)) / _ROOT)
 
 
 def _stretches(trace: Trace) -> FloatArray:
@@ -75,7 +76,7 @@ WHOLE_DEPTH = Claim(
     test="mean",
     margin=0.15,
     margin_reason="less than half of what gradients that are alike at all positions lose in a stretch, 0.38",
-    labels=lambda net: ["fluctuation over √(4ρ/64π)", "sum over a stretch of 23 layers"],
+    labels=lambda net: ["√ of a layer's fluctuation, over its mean", "sum over a stretch of 23 layers"],
     rival=Rival("mean field alone, gains of χ_1 that do not fluctuate",
                 lambda net, x: np.array([0.0, _mean_field()])),
     mutants=(Mutant("delta-orthogonal kernels", mutations.weights(DELTA)),
