@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -88,7 +89,7 @@ class Network:
             shapes.append(layer.shape(shapes[-1]))
         return shapes
 
-    @property
+    @cached_property  # thousands of layers are asked layer by layer
     def maps(self) -> list[int]:
         """Where the random maps stand in `layers`, a block that holds some being one: map l − 1 gives h^l, the
         pre-activation or the block's sum."""

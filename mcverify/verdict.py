@@ -12,7 +12,8 @@ from mcverify.claims.claim import Verdict
 @dataclass(frozen=True)
 class Result:
     """A claim's verdict with all that stands behind it. Lists run over components; `interval` holds confidence limits
-    of level 99.9% for each, and `samples` how many of each width (0 where there are no widths)."""
+    of level 99.9% for each, and `samples` how many of each width (0 where there are no widths). told: what the sample
+    shows besides."""
 
     name: str
     verdict: Verdict
@@ -44,6 +45,7 @@ class Result:
     looks: int = 1
     finding: str = ""
     quantity: str = ""
+    told: str = ""
 
     @property
     def as_expected(self) -> bool:

@@ -245,7 +245,7 @@ def _verdict(c: Course, adjusted: float, again: float | None, alpha: float, cut:
     """The verdict and, but for where the worst component lies, the reason; refuted is asked first."""
     e = c.evidence
     if c.nonfinite:
-        return "undecided", f"{c.nonfinite} networks gave non-finite values, so no mean exists"
+        return "undecided", f"{-(-c.nonfinite // c.claim.stretches)} networks gave non-finite values, so no mean exists"
     if c.untypical:
         return "undecided", "so many networks are dead that the others are not typical"
     if not e.finite:
@@ -259,13 +259,19 @@ def _verdict(c: Course, adjusted: float, again: float | None, alpha: float, cut:
         return "undecided", "a refutation was not reproduced with fresh addresses"
     if c.watch.confirmed:
         return "confirmed", "every deviation beyond the margin is excluded"
-    needed = samples_needed(e, level=CONFIRM_LEVEL / 2)
+    needed, had = _needed(c), e.samples // c.claim.stretches
     if needed < 0:
         return "undecided", "the claim's own remainder exceeds its margin: no sample decides"
     ended = "; the run's time was over" if cut else ""
-    if needed <= e.samples:
-        return "undecided", f"neither side of the margin could be excluded with {e.samples:,} networks{ended}"
-    return "undecided", f"a decision needs about {needed:,} networks instead of {e.samples:,}: raise the budget{ended}"
+    if needed <= had:
+        return "undecided", f"neither side of the margin could be excluded with {had:,} networks{ended}"
+    return "undecided", f"a decision needs about {needed:,} networks instead of {had:,}: raise the budget{ended}"
+
+
+def _needed(c: Course) -> int:
+    """The networks that decide; −1 where none do."""
+    needed = samples_needed(c.evidence, level=CONFIRM_LEVEL / 2)
+    return needed if needed < 0 else -(-needed // c.claim.stretches)
 
 
 def _result(
@@ -285,10 +291,11 @@ def _result(
         remainder=e.remainder.tolist(), mde=watch_mde(c.watch, e, alpha / claims).tolist(),
         rival_name="" if claim.rival is None else claim.rival.name, rival=[float(v) for v in rival],
         margin_reason=claim.margin_reason, p=c.watch.p, p_adjusted=adjusted,
-        p_confirmation=again, lack_of_fit=e.lack_of_fit, samples=c.sizes,
-        samples_for_margin=samples_needed(e, level=CONFIRM_LEVEL / 2), network=describe(net), message=message,
+        p_confirmation=again, lack_of_fit=e.lack_of_fit, samples={w: n // claim.stretches for w, n in c.sizes.items()},
+        samples_for_margin=_needed(c), network=describe(net), message=message,
         seconds=c.seconds, one_sided=e.one_sided, looks=c.watch.looks, finding=claim.finding,
         quantity=claim.quantity,
+        told="" if claim.told is None or not c.tally.values else claim.told(np.concatenate(c.tally.values)),
     )  # fmt: skip
     at = result.worst
     if verdict != "refuted" or at is None:

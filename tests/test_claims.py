@@ -70,8 +70,8 @@ def test_names_are_unique():
 def _mutants():
     """A claim's first mutant in every run, the others in slow ones: `mcverify verify --self-test` plants all. Of the
     ten claims that figure_1c.survival_claim makes, one of each phase stands for all; thousands of grids of 64
-    positions, and ten thousand layers, are left to slow runs."""
-    large = "xiao2018_cnn.digit_gradients", "xiao2018_isometry.ten_thousand_layers"
+    positions, and thousands of layers, are left to slow runs."""
+    large = "xiao2018_cnn.digit_gradients", "xiao2018_cnn.whole_depth", "xiao2018_isometry.ten_thousand_layers"
     for claim in CLAIMS:
         alike = ".survival_" in claim.name and claim.name[-4:] not in ("0.85", "1.35")
         for i, mutant in enumerate(claim.mutants):
@@ -174,6 +174,33 @@ def test_claims_of_one_sample_share_their_networks():
     assert pair[0].estimate == verification.run_claims([one]).results[0].estimate
     apart = verification.run_claims([one, small(name="network.again", sample="other")]).results
     assert apart[0].estimate != apart[1].estimate
+
+
+def _in_pairs(trace):
+    """q of each two units over its mean, (replicate, pair, 1)."""
+    q = (np.asarray(trace.maps[0].y, float) ** 2).reshape(trace.site.count, 4, 2).mean(axis=-1)
+    return (q / 1.5)[..., None]
+
+
+def test_stretches_count_as_replicates_and_whole_networks_are_told():
+    """Four rows of a network: as many networks as those rows take, and the moments of one row for each network."""
+    apart = small(measure=_in_pairs, stretches=4, told=lambda rows: f"{len(rows)} rows, mean {rows.mean():.6f}")
+    whole = small(measure=lambda t: _in_pairs(t).mean(axis=1))
+    by_rows, at_once, by_networks = (experiment.Sample([c], experiment.Run(5), "main") for c in (apart, apart, whole))
+    for rows in (10, 30, 64):
+        experiment.extend(by_rows, {8: rows})
+    experiment.extend(at_once, {8: 64})
+    experiment.extend(by_networks, {8: 16})
+    rows, once, networks = (s.tallies[0].moments[8].finish() for s in (by_rows, at_once, by_networks))
+    assert by_rows.sizes == at_once.sizes == {8: 64}
+    assert (rows.count, rows.mean) == (once.count, once.mean) == (64, pytest.approx(networks.mean, rel=1e-12))
+    result = verification.run_claims([apart]).results[0]
+    alone = verification.run_claims([whole]).results[0]
+    assert result.verdict == alone.verdict == "confirmed"
+    assert result.samples[8] == pytest.approx(alone.samples[8], rel=0.3)  # planned for as precise a mean
+    assert result.told == f"{4 * result.samples[8]} rows, mean {result.estimate[0]:.6f}"
+    assert alone.told == ""
+    assert experiment.width_cost(apart, 8) == experiment.width_cost(whole, 8) / 4
 
 
 def test_survivors_leave_out_dead_layers_and_nothing_else():

@@ -22,6 +22,7 @@ Inputs = Callable[[Network], FloatArray]
 Predict = Callable[[Network, FloatArray], FloatArray]
 Measure = Callable[[Trace], FloatArray]
 Labels = Callable[[Network], list[str]]
+Told = Callable[[FloatArray], str]
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,9 @@ class Claim:
     bias of what the order leaves out.
     knob(size) -> the network with an error of that relative size, for the smallest error that the claim catches;
     None where the claim does not move with any one number. knob_of: what is made wrong by it.
+    stretches: of a deep network that are measured apart, one row for each, measure(trace) -> (replicate · stretch, m),
+    and that count as replicates: rows that are uncorrelated, or are so in the sums that sampling errors are made of.
+    told(every row measured) -> what the result tells of them besides; it decides nothing.
     finding: what the claim is a finding about, shared by the claims of a pair: the source's statement, expected
     refuted, and the mended one, expected confirmed. quantity: what the figures are, where their labels leave it open.
     """
@@ -104,6 +108,8 @@ class Claim:
     order: int = 2
     cotangent: Cotangent = "independent"
     growth: float = 1.0
+    stretches: int = 1
+    told: Told | None = None
     expected: Verdict = "confirmed"
     finding: str = ""
     quantity: str = ""

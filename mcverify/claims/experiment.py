@@ -22,7 +22,7 @@ from mcverify.statistics.evidence import Evidence
 from mcverify.streams import stream_key
 
 FloatArray = NDArray[np.float64]
-Sizes = dict[int, int]  # width -> replicates
+Sizes = dict[int, int]  # width -> replicates, or stretches of them where those are counted
 
 DTYPE = "float32"  # of weights and activations; moments are in float64
 _ROUNDING = 1e-6  # float32 activations: what their rounding may move a mean of order one or more
@@ -42,12 +42,13 @@ class Run:
 
 @dataclass
 class Tally:
-    """What one claim has measured so far: moments for each width, how many replicates were not finite, and how
-    many were left out for a dead layer."""
+    """What one claim has measured so far: moments for each width, how many replicates were not finite, how many were
+    left out for a dead layer, and every value of a claim that tells of them."""
 
     moments: dict[int, Moments]
     nonfinite: int = 0
     left_out: int = 0
+    values: list[FloatArray] = field(default_factory=list)
 
 
 @dataclass
@@ -73,22 +74,24 @@ class Sample:
 
 
 def extend(sample: Sample, to: Sizes, progress: Progress | None = None) -> None:
-    """Sample on, until each width has the number of replicates given."""
+    """Sample on, until each width has the number of replicates given: of stretches, up to whole networks."""
+    stretches = sample.claims[0].stretches
     missing = {w: n - sample.sizes[w] for w, n in to.items() if n > sample.sizes[w]}
     measured = _measured(sample)
     costs = {w: width_cost(sample.claims[0], w) for w in missing}
     total, done = sum(costs[w] * n for w, n in missing.items()), 0.0
     for width, number in missing.items():
         work, chunk, workers = _work(sample, measured, width)
-        for count, (values, died) in in_chunks(work, sample.sizes[width], number, chunk, workers):
+        start, networks = sample.sizes[width] // stretches, -(-number // stretches)
+        for count, (values, died) in in_chunks(work, start, networks, chunk, workers):
             for i, measurement in zip(measured, values, strict=True):
                 counted = _add(sample.claims[i], sample.tallies[i], width, measurement, died)
                 if sample.collect is not None:
                     sample.collect(sample.claims[i], width, counted)
-            done += count * costs[width]
+            done += count * stretches * costs[width]
             if progress is not None:
                 progress(int(done), int(total))
-        sample.sizes[width] = to[width]
+        sample.sizes[width] += networks * stretches
 
 
 def _measured(sample: Sample) -> list[int]:
@@ -105,6 +108,8 @@ def _add(claim: Claim, tally: Tally, width: int, values: FloatArray, died: NDArr
     tally.nonfinite += int((~finite).sum())
     if finite.any():
         tally.moments[width].add(values[finite])
+    if claim.told is not None:
+        tally.values.append(values)
     return values[finite]
 
 
@@ -115,9 +120,9 @@ def cost(net: Network, inputs: int, engine: str) -> float:
 
 
 def width_cost(claim: Claim, width: int) -> float:
-    """The work of one of the claim's replicates of that width."""
+    """The work of one of the claim's replicates of that width, or of one of their stretches."""
     net = claim.networks(width)
-    return cost(net, len(claim.inputs(net)), claim.engine)
+    return cost(net, len(claim.inputs(net)), claim.engine) / claim.stretches
 
 
 Measured = tuple[list[FloatArray], NDArray[np.bool_]]  # of each claim that measures, and which replicates are dead
@@ -140,7 +145,9 @@ def _work(sample: Sample, measured: Sequence[int], width: int) -> tuple[Callable
     def work(start: int, count: int) -> Measured:
         with np.errstate(all="ignore"), memory.reused():  # non-finite replicates are named by the verdict
             t = trace(plan, start, count)
-            return [np.array(measure(t)).reshape(count, -1) for measure in measures], np.array(dead(t))
+            rows = count * lead.stretches
+            died = np.repeat(dead(t), lead.stretches)
+            return [np.array(measure(t)).reshape(rows, -1) for measure in measures], died
 
     room, workers = engine.kernels.room(), engine.kernels.workers(sample.run.threads)
     return work, chunk_size(net, 2 * len(x), engine.dtype.itemsize, engine.name, room), workers

@@ -171,6 +171,8 @@ def show(report: Report, console: Console) -> None:
     for f in findings(report):
         _show_finding(f, console)
     for r in report.results:
+        if r.told:
+            console.print(f"\n{r.name}: {r.told}", highlight=False)
         if not r.as_expected or (r.verdict != "confirmed" and not r.finding):
             console.print(f"\n{r.name}: {verdict_words(r)}: {r.message}", style=style(r), highlight=False)
             console.print(f"  {r.statement}  [{r.source}]", markup=False, highlight=False)

@@ -151,6 +151,16 @@ _LINEAR = Mutant("linear in place of tanh", mutations.activation("linear"))
 _SHORT = Mutant("σ_w² short by 10%", mutations.weight_gain(0.9))
 
 
+def _sorted_otherwise(s: Stretch) -> Rival:
+    """What linear networks do, since signals of q* < 0.2 hardly bend tanh: they are critical at σ_w² = 1, and without
+    biases, which are small, they keep correlations as they are. Whichever is on the other side of depth 1003."""
+    if TRAINED[FIGURE_1C.index(s.sigma_w2)]:
+        return Rival("critical at σ_w² = 1, as linear networks are, with 1/|log σ_w²| for ξ_c",
+                     lambda net, x: _shares(np.array([s.sigma_w2])))  # fmt: skip
+    return Rival("linear, and without biases that matter: correlations stay, ξ_c = ∞",
+                 lambda net, x: _shares(np.ones(1)))  # fmt: skip
+
+
 def survival_claim(s: Stretch) -> Claim:
     """A difference in correlation over a stretch of layers, and the side of depth 1003 that it puts 6ξ_c on."""
     side = "above" if TRAINED[FIGURE_1C.index(s.sigma_w2)] else "below"
@@ -182,7 +192,7 @@ def survival_claim(s: Stretch) -> Claim:
         margin=s.margin,
         margin_reason="of L/(L + 6ξ_c): less than the distance from the half that sorts",
         labels=lambda net: ["L/(L + 6ξ_c)"],
-        rival=Rival("on the other side of depth 1003 as far", lambda net, x: 1 - followed(net, x)),
+        rival=_sorted_otherwise(s),
         # Above 1 a larger σ_w² makes signals longer over so few layers, and that hides what it does to correlations.
         mutants=(_SHORT, _LINEAR) if s.sigma_w2 > 1 else (Mutant("σ_w² off by 10%", mutations.weight_gain(1.1)),),
         knob=(lambda size: mutations.weight_gain(1 / size)) if s.sigma_w2 > 1 else mutations.weight_gain,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from itertools import pairwise
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mcverify.claims import generic, measures, mutations
 from mcverify.claims.claim import Claim, FloatArray, Mutant, Rival
@@ -65,7 +66,7 @@ _DIGIT = (
 _LAYERS = 31
 
 
-def _digit(net: Network) -> FloatArray:
+def digit(net: Network) -> FloatArray:
     """The digit about its mean, scaled so that its first pre-activations are of length q*, (1, 8, 8, 1)."""
     sigma_w2, sigma_b2 = PAPERS_POINT
     x = np.array(_DIGIT, float) - np.mean(_DIGIT)
@@ -73,21 +74,32 @@ def _digit(net: Network) -> FloatArray:
     return np.asarray(x * math.sqrt(length / (x**2).mean()))[None, :, :, None]
 
 
+def gradient(trace: Trace, l: int) -> NDArray[Any]:
+    """δ at the map of that number from 0, (replicate, position, channel)."""
+    delta = trace.tape[trace.plan.net.maps[l]].gy
+    assert delta is not None
+    return delta[:, 0]
+
+
+def gain(trace: Trace, l: int) -> FloatArray:
+    """‖δ‖² at that map, numbered from 0, over its mean given δ of the next and φ′, (replicate,): over σ_w²/c times the
+    sum over positions of A(‖δ^{l+1}‖²) Σ_j φ′_j²."""
+    net, kernels = trace.plan.net, trace.plan.engine.kernels
+    here, above = net.maps[l : l + 2]
+    delta, driven = gradient(trace, l), gradient(trace, l + 1)
+    phi, layer = trace.tape[here + 1].layer, net.layers[above]
+    assert isinstance(phi, Activation)
+    slopes = kernels.squares(kernels.slope(phi.phi, trace.tape[here].y))
+    met = net.random_map(above).sigma_w2 / delta.shape[-1] * layer.mean_met(kernels.squares(driven))
+    return np.asarray(kernels.squares(delta).sum(axis=-1) / (met * slopes).sum(axis=-1))
+
+
 def _lost(trace: Trace) -> FloatArray:
     """What the logarithm of a gradient norm's gain loses to the gain's own variance, log r − (r − 1), the mean over
-    layers, (replicate, 1); r is the gain over its mean given δ^{l+1} and φ′, which is σ_w²/c times the sum over
-    positions of A(‖δ^{l+1}‖²) Σ_j φ′_j². That r has mean 1 is left out of what is decided, with its fluctuation."""
-    net, kernels = trace.plan.net, trace.plan.engine.kernels
+    layers, (replicate, 1). What r's mean differs from 1 by is left out of what is decided, with its fluctuation."""
     total = np.zeros(trace.site.count)
-    for l, (here, above) in enumerate(pairwise(net.maps)):
-        delta, driven = trace.maps[l].gy, trace.maps[l + 1].gy
-        phi, layer = trace.tape[here + 1].layer, net.layers[above]
-        assert delta is not None
-        assert driven is not None
-        assert isinstance(phi, Activation)
-        slopes = kernels.squares(kernels.slope(phi.phi, trace.maps[l].y))
-        met = net.random_map(above).sigma_w2 / delta.shape[-1] * layer.mean_met(kernels.squares(driven[:, 0]))
-        r = kernels.squares(delta[:, 0]).sum(axis=-1) / (met * slopes).sum(axis=-1)
+    for l in range(_LAYERS - 1):
+        r = gain(trace, l)
         total += np.log(r) - (r - 1)
     return total[:, None] / (_LAYERS - 1)
 
@@ -106,7 +118,7 @@ DIGITS = Claim(
     mark="first order",
     networks=lambda width: cnn((1, 8, 8), [width] * _LAYERS, "tanh", *PAPERS_POINT),
     widths=(_CHANNELS,),
-    inputs=_digit,
+    inputs=digit,
     predict=lambda net, x: np.array([_of_digit()]),
     # φ′ that differ between positions take a thousandth a layer from what ρ gains, and ⟨φ′⁴⟩/⟨φ′²⟩² adds 8q*² = 0.5%;
     # the share of means is not the mean share by the norm's own variance, 30 times 2ρ/64 or 2%.
