@@ -50,7 +50,7 @@ def _done(what: str, command: list[str], seconds: float, **environment: str) -> 
 def conformance(everything: bool, chosen: str = "", seconds: float = 300) -> Check:
     """tests/cuda_simulated.py on the GPU (or in the simulator, where this process has one)."""
     what = "conformance, " + ("all combinations" if everything else chosen or "pairwise")
-    extra = ["-m", ""] if everything else []
+    extra = ["-m", "" if everything else "not slow"]
     command = [*_PYTEST, *extra, *(["-k", chosen] if chosen else []), _TESTS]
     return _done(what, command, seconds, MCVERIFY_CONFORMANCE="all" if everything else "")[0]
 
