@@ -297,7 +297,8 @@ class Report:
         lines += ["| subject | who | per second | target |", "|---|---|---|---|"]
         lines += [f"| {g.subject} | {g.who} | {g.rate:.4g} {g.unit} | {_judged(g, figures)} |" for g in figures]
         lines += ["", "| check | outcome | |", "|---|---|---|"]
-        lines += [f"| {c.what} | {c.outcome} | {c.told} |" for c in self.rows.values() if isinstance(c, Check)]
+        found = [c for c in self.rows.values() if isinstance(c, Check)]
+        lines += [f"| {c.what} | {c.outcome} | {c.told.replace('|', '/')} |" for c in found]
         return "\n".join([*lines, ""])
 
 
@@ -334,7 +335,7 @@ def facts() -> dict[str, str]:
 def _told(row: Figure | Check) -> str:
     if isinstance(row, Figure):
         return f"{row.subject:36} {row.who:38} {row.rate:.4g} {row.unit}/s"
-    return f"{row.what}: {row.outcome} ({row.told[:160]})"
+    return f"{row.what}: {row.outcome} ({row.told[-600:]})"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
-_PYTEST = [sys.executable, "-m", "pytest", "-q", "-x", "-o", "addopts=", "-p", "no:cacheprovider"]
+_PYTEST = [sys.executable, "-m", "pytest", "-q", "-rfE", "--tb=line", "-o", "addopts=", "-p", "no:cacheprovider"]
 _TESTS = "tests/cuda_simulated.py"
 # Every layer in networks of a few units: all kinds of kernels, in a time that a checker's slowness allows.
 _SMALL = "networks_are or published"
@@ -25,7 +25,7 @@ CLAIMS = ("poole2016.*", "schoenholz2017.gradient_norms", "xiao2018_cnn.one_step
 
 
 class Check(NamedTuple):
-    """What was checked and what came of it: "passed", "failed" or "not run", and the last line said."""
+    """What was checked and what came of it: "passed", "failed" or "not run", and the last line said, or lines."""
 
     what: str
     outcome: str
@@ -41,14 +41,16 @@ def _done(what: str, command: list[str], seconds: float, **environment: str) -> 
     except subprocess.TimeoutExpired:
         return Check(what, "not run", f"stopped after {seconds:.0f} s"), ""
     said = (done.stdout + done.stderr).strip()
-    told = next((line for line in reversed(said.splitlines()) if line.strip()), "")
+    lines = [line.strip() for line in said.splitlines() if line.strip()] or [""]
+    # of a failure the end, which names what failed: it may be the only run that a GPU could be had for
+    told = lines[-1] if not done.returncode else "; ".join(lines[-40:])[-4000:]
     return Check(what, "failed" if done.returncode else "passed", told), said
 
 
 def conformance(everything: bool, chosen: str = "", seconds: float = 300) -> Check:
     """tests/cuda_simulated.py on the GPU (or in the simulator, where this process has one)."""
     what = "conformance, " + ("all combinations" if everything else chosen or "pairwise")
-    extra = ["-m", ""] if everything else []
+    extra = ["-m", "" if everything else "not slow"]
     command = [*_PYTEST, *extra, *(["-k", chosen] if chosen else []), _TESTS]
     return _done(what, command, seconds, MCVERIFY_CONFORMANCE="all" if everything else "")[0]
 
@@ -56,11 +58,12 @@ def conformance(everything: bool, chosen: str = "", seconds: float = 300) -> Che
 def sanitized(seconds: float = 150) -> Iterator[Check]:
     """compute-sanitizer's memcheck and racecheck on small networks of every layer."""
     tool = shutil.which("compute-sanitizer")
-    for name in ("memcheck", "racecheck"):
+    # what the driver answers to numba's questions about it is no error of a kernel's
+    for name, more in (("memcheck", ["--report-api-errors", "no"]), ("racecheck", [])):
         if tool is None:
             yield Check(f"compute-sanitizer {name}", "not run", "compute-sanitizer is not installed")
             continue
-        command = [tool, "--tool", name, "--error-exitcode", "9", *_PYTEST, "-k", _SMALL, _TESTS]
+        command = [tool, "--tool", name, *more, "--error-exitcode", "9", *_PYTEST, "-k", _SMALL, _TESTS]
         check, said = _done(f"compute-sanitizer {name}", command, seconds)
         summary = [line for line in said.splitlines() if "ERROR SUMMARY" in line or "RACECHECK SUMMARY" in line]
         yield check._replace(told=" ".join([check.told, *summary[-1:]]))
