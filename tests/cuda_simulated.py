@@ -35,6 +35,19 @@ from tests import conformance
 # The simulator's threads wait for one another by polling: at five milliseconds a turn that is most of the time.
 sys.setswitchinterval(1e-5)
 
+
+def _shared(self: Any, shape: Any, dtype: Any, alignment: Any = None) -> Any:
+    """The simulator's own looks for a line's array and makes one where there is none; two threads that look at once
+    got two, and a sum of what was never written."""
+    frame = sys._getframe(1)
+    return self._allocations.setdefault((frame.f_code.co_filename, frame.f_lineno), np.empty(shape, dtype))
+
+
+if device.SIMULATED:
+    from numba.cuda.simulator import kernelapi
+
+    kernelapi.FakeCUDAShared.array = _shared
+
 EVERYTHING = os.environ.get("MCVERIFY_CONFORMANCE") == "all"
 CASES = list(conformance.cases() if EVERYTHING else conformance.pairwise())
 KNOWN = json.loads((Path(__file__).parent / "known_answers" / "philox4x32_10.json").read_text())
@@ -207,6 +220,19 @@ def test_activations_of_a_users_own_and_whole_replicates_come_to_the_host() -> N
     assert np.array_equal(cuda.host(a[1:]), np.arange(4.0, 12.0).reshape(2, 4))
     with pytest.raises(TypeError):
         a * 2
+
+
+@pytest.mark.slow
+def test_verdicts_are_those_of_the_cpu() -> None:
+    """Of a network's own claim, from the same seed: the same verdict, and estimates to rounding."""
+    net = Network([Dense(1, 1, 2.0)])
+    ours, theirs = (
+        mv.verify(net, np.ones((1, 1)), budget=1280, margin=0.9, threads=1, backend=name) for name in ("cuda", "cpu")
+    )
+    assert [(r.name, r.verdict) for r in ours.results] == [(r.name, r.verdict) for r in theirs.results]
+    assert {r.verdict for r in ours.results} == {"confirmed"}
+    for a, b in zip(ours.results, theirs.results, strict=True):
+        np.testing.assert_allclose(a.estimate, b.estimate, rtol=1e-5)
 
 
 def test_the_benchmark_runs_part_by_part_and_keeps_what_is_done(
