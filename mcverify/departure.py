@@ -27,13 +27,13 @@ def departure(report: Report, margin: float) -> str:
     bent = [r.name.rpartition(".")[2] for r in report.results if ".limit." in r.name and r.verdict == "refuted"]
     if bent and not found:
         return f"As the widths grow, {' and '.join(_TOPICS[b] for b in bent)} do not tend to the limit's."
-    whole = _whole(report)
-    if whole and not found:
-        return f"No single layer departs by more than {margin:.2%}, but all of them together: {whole}."
-    if not own:
-        return "There is nothing that theory follows from layer to layer here: see the table."
     open_topics = [_TOPICS[t] for t, r in own.items() if r.verdict == "undecided"]
     rest = f" Undecided within the budget: {', '.join(open_topics)}." if open_topics else ""
+    whole = _whole(report)
+    if whole and not found:
+        return f"No single layer departs by more than {margin:.2%}, but all of them together: {whole}.{rest}"
+    if not own:
+        return "There is nothing that theory follows from layer to layer here: see the table."
     if found:
         return f"The first layer to depart from the limit by more than {margin:.2%} is {min(found)[1]}.{rest}"
     if len(open_topics) == len(own):

@@ -32,12 +32,7 @@ _SHADE = {
     "discontinuous": "#e9e9d8",
 }  # fmt: skip
 _ELSE = "#dddddd"
-_DEPTHS = (
-    3,
-    10,
-    30,
-    100,
-)  # layers, of the contours of ξ_c; the last lies close to the line, and has no room for a label
+_DEPTHS = 3, 10, 30, 100  # layers, of the contours of ξ_c; the last lies close to the line, with no room for a label
 
 
 def save(figure: Figure, path: Path) -> None:

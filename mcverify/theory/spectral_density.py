@@ -20,7 +20,6 @@ from mcverify.theory.spectral_equations import Equations, is_constant, slopes_of
 from mcverify.theory.spectral_root import mass_rate, negative_axis
 
 FloatArray = NDArray[np.float64]
-ComplexArray = NDArray[np.complex128]
 
 _ORDER = 12  # nodes of a panel of the density
 # The highest coefficients of a panel's density above which it is cut in two, in probability, and how often at most: as

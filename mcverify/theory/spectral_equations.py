@@ -25,8 +25,8 @@ from mcverify.theory.slope_law import SlopeLaw, slope_law
 FloatArray = NDArray[np.float64]
 ComplexArray = NDArray[np.complex128]
 
-# How often that rule's panels are cut. Between orthogonal maps ζ comes near the real line, and resolved must be poles a
-# tenth of a standard deviation off it; Gaussian ones keep it away.
+# How often the panels of a smooth φ's law of slopes (theory/slope_law.py) are cut. Between orthogonal maps ζ comes near
+# the real line, and resolved must be poles a tenth of a standard deviation off it; Gaussian ones keep it away.
 _SPLITS = {True: 2, False: 0}
 _CONVERGED = 1e-11
 

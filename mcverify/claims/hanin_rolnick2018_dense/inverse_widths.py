@@ -53,11 +53,11 @@ BEYOND_FIRST_ORDER = replace(
     name="hanin_rolnick2018.beyond_first_order",
     source=f"{SOURCE}, Theorem 5: 'the sum of the reciprocals of layer widths', read as the whole of it",
     statement="Beyond first order the widths' shape counts, −(25/2) Σ 1/n² in the logarithm: layers of 8 and 24 "
-    "units have a second moment of 1.964, three equal ones of the same Σ 1/n one of 2.06.",
+    "units have a second moment of 1.964, three equal ones of the same Σ 1/n one of 2.086.",
     networks=relu(lambda width: [width, 3 * width]),
     widths=(8,),
     margin=0.015,
-    margin_reason="a third of the distance to equal layers",
+    margin_reason="a quarter of the distance to equal layers",
     rival=Rival("equal layers of the same Σ 1/n", lambda net, x: np.array([(1 + 5 * inverse_widths(net) / 3) ** 3])),
     mutants=(GAIN, ORTHOGONAL),
 )
