@@ -129,7 +129,7 @@ _BAND = 12  # layers at which the laws of single networks are worked out
 def layers(net: Network, x: FloatArray, measured: xr.Dataset | None = None) -> Figure:
     """q, length, χ and ‖δ‖² of the first input by layer: predicted as lines, with where 9 in 10 networks lie; measured
     means with two standard errors as points, where a simulation is given."""
-    from mcverify.report.prediction import series
+    from mcverify.report.prediction import means, series
 
     x = checked(x, net.input_shape)
     predicted, _ = series(net, x)
@@ -138,7 +138,7 @@ def layers(net: Network, x: FloatArray, measured: xr.Dataset | None = None) -> F
     figure = _figure(3.2 * max(len(shown), 1), 3.2)
     for i, name in enumerate(shown):
         ax = figure.add_subplot(1, len(shown), i + 1)
-        _panel(ax, predicted[name], bands.get(name), None if measured is None else _means(measured, name))
+        _panel(ax, predicted[name], bands.get(name), None if measured is None else means(measured, name))
         ax.set_title(_SIGNS[name], fontsize=10, color=INK)
     handles = {label: h for ax in figure.axes for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=4, fontsize=9, frameon=False)
@@ -183,13 +183,6 @@ def _panel(ax: Axes, values: FloatArray, band: FloatArray | None, means: tuple[F
     ax.set_xlabel("layer")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.spines[["top", "right"]].set_visible(False)
-
-
-def _means(measured: xr.Dataset, name: str) -> tuple[FloatArray, FloatArray]:
-    """(layer,) measured means of the first input and their standard errors."""
-    stored = "gram" if name == "q" and "gram" in measured else name
-    pick = (slice(None), 0, 0) if name == "q" else (slice(None), 0)
-    return measured[stored].values[pick], measured[f"{stored}_se"].values[pick]
 
 
 def _scale(ax: Axes, values: FloatArray) -> None:

@@ -149,6 +149,14 @@ def series(net: Network, x: FloatArray) -> tuple[dict[str, FloatArray], str]:
     return dict(zip(("q", "length", "chi", "grad_norm2"), first, strict=True)), ""
 
 
+def means(measured: xr.Dataset, name: str) -> tuple[FloatArray, FloatArray]:
+    """(layer,) the means of a variable over networks, for the first input, and their standard errors. Of networks with
+    positions q is the mean over them, as the Gram matrix has it."""
+    stored = "gram" if name == "q" and "gram" in measured else name
+    pick = (slice(None), 0, 0) if name == "q" else (slice(None), 0)
+    return measured[stored].values[pick], measured[f"{stored}_se"].values[pick]
+
+
 def compare(net: Network, x: FloatArray, measured: xr.Dataset, console: Console) -> None:
     """Measured means with standard errors beside the prediction, for the first input; without one where theory cannot
     treat the network."""
@@ -163,12 +171,11 @@ def compare(net: Network, x: FloatArray, measured: xr.Dataset, console: Console)
     for name in predicted:
         table.add_column(f"{signs[name]} measured", justify="right", no_wrap=True)
         table.add_column("theory", justify="right", no_wrap=True)
+    found = {name: means(measured, name) for name in predicted}
     for l in _shown(len(net.maps)):
         row = ["⋯"] * (1 + 2 * len(predicted)) if l < 0 else [str(l + 1)]
         for name, values in predicted.items() if l >= 0 else ():
-            stored = "gram" if name == "q" and "gram" in measured else name
-            pick = (l, 0, 0) if name == "q" else (l, 0)
-            mean, se = measured[stored].values[pick], measured[f"{stored}_se"].values[pick]
+            mean, se = (v[l] for v in found[name])
             row += [f"{mean:.4g} ± {se:.1g}", "–" if np.isnan(values[l]) else f"{values[l]:.5g}"]
         table.add_row(*row)
     console.print(table)
