@@ -174,7 +174,7 @@ def _self_test(what: tuple[str, ...], seed: int, budget: str | None, backend: st
     """Exit 0 when every verdict is the expected one, 1 when one is not, 3 when the run was cut short."""
     from mcverify.claims.plan import Budget, parse_budget
     from mcverify.report import terminal
-    from mcverify.self_test import count, self_test, sensitivities
+    from mcverify.self_test import count, self_test, sensitivities, too_dear
 
     spend = Budget() if budget is None else parse_budget(budget)
     if spend.seconds is not None:
@@ -189,7 +189,7 @@ def _self_test(what: tuple[str, ...], seed: int, budget: str | None, backend: st
             if complete
             else []
         )
-    terminal.show_self_test(done, found, console, planned=count(claims))
+    terminal.show_self_test(done, found, console, planned=count(claims), left_out=sum(map(too_dear, claims)))
     if not all(t.passed for t in done):
         sys.exit(1)
     sys.exit(0 if complete else 3)

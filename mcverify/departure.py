@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from mcverify.verdict import Report
+from mcverify.verdict import Report, Result
 
 _TOPICS = {"length": "lengths", "gradient": "gradient norms", "correlation": "correlations"}
 
@@ -28,6 +28,7 @@ def departure(report: Report, margin: float) -> str:
     if bent and not found:
         return f"As the widths grow, {' and '.join(_TOPICS[b] for b in bent)} do not tend to the limit's."
     open_topics = [_TOPICS[t] for t, r in own.items() if r.verdict == "undecided"]
+    open_topics += [f"{_TOPICS[t]} in all" for t, r in _in_all(report) if r.verdict == "undecided"]
     rest = f" Undecided within the budget: {', '.join(open_topics)}." if open_topics else ""
     whole = _whole(report)
     if whole and not found:
@@ -35,8 +36,9 @@ def departure(report: Report, margin: float) -> str:
     if not own:
         return "There is nothing that theory follows from layer to layer here: see the table."
     if found:
-        return f"The first layer to depart from the limit by more than {margin:.2%} is {min(found)[1]}.{rest}"
-    if len(open_topics) == len(own):
+        first = f"The first layer to depart from the limit by more than {margin:.2%} is {min(found)[1]}"
+        return f"{first}{f'; all layers together, {whole}' if whole else ''}.{rest}"
+    if all(r.verdict == "undecided" for r in own.values()):
         return f"No departure was found, but nothing was decided either.{rest}"
     told = ", ".join(_TOPICS[t] for t in own if _TOPICS[t] not in open_topics)
     return f"No layer departs from theory by more than {margin:.2%} in {told}.{rest}"
@@ -44,9 +46,14 @@ def departure(report: Report, margin: float) -> str:
 
 def _whole(report: Report) -> str:
     """By which factor the gain over all layers departs, where that is refuted."""
-    astray = [r for r in report.results if r.name.endswith("_in_all") and r.verdict == "refuted"]
-    factors = [(r.name.split(".")[1].removesuffix("_in_all"), r.estimate[0] - r.prediction[0]) for r in astray]
+    factors = [(t, r.estimate[0] - r.prediction[0]) for t, r in _in_all(report) if r.verdict == "refuted"]
     return " and ".join(f"{_TOPICS[topic]} by a factor {math.exp(off):.3g}" for topic, off in factors)
+
+
+def _in_all(report: Report) -> list[tuple[str, Result]]:
+    """The topics of the claims on gains from the first layer to the last, with their results."""
+    named = [(r.name.split(".")[1], r) for r in report.results if r.name.endswith("_in_all")]
+    return [(name.removesuffix("_in_all"), r) for name, r in named]
 
 
 def _unit(topic: str) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mcverify.claims.claim import Claim, Mutant, Verdict
+from mcverify.claims.experiment import width_cost
 from mcverify.claims.plan import Budget
 from mcverify.levels import ALPHA
 from mcverify.verdict import Report, Result
@@ -16,6 +17,7 @@ from mcverify.verification import Event, Listener, run_claims
 
 _LARGEST = 1.0  # relative size of a planted gain at which the search starts
 _SMALLEST = 1e-4  # and below which it ends
+_DEAREST = 8.0  # times the claim's own engine: beyond it the other one is not tried
 _STEPS = 5  # of bisection, in logarithms, after the decade is found
 
 
@@ -46,10 +48,23 @@ class Sensitivity:
     missed: float | None
 
 
+def _other_engine(claim: Claim) -> str:
+    return "conditional" if claim.engine == "explicit" else "explicit"
+
+
+def too_dear(claim: Claim) -> bool:
+    """Whether the other engine works more than eight times as much as the claim's own."""
+    own, other = (
+        sum(width_cost(c, w) for w in claim.widths) for c in (claim, replace(claim, engine=_other_engine(claim)))
+    )
+    return other > _DEAREST * own
+
+
 def neighbours(claim: Claim) -> tuple[Mutant, ...]:
-    """Equivalent simulations: the claim's own, and the other engine, which samples the same law another way."""
-    other = "conditional" if claim.engine == "explicit" else "explicit"
-    return (*claim.neighbours, Mutant(f"the {other} engine", engine=other))
+    """Equivalent simulations: the claim's own, and the other engine, which samples the same law another way, where it
+    is not too dear."""
+    other = _other_engine(claim)
+    return (*claim.neighbours, *([] if too_dear(claim) else [Mutant(f"the {other} engine", engine=other)]))
 
 
 def count(claims: Sequence[Claim]) -> int:

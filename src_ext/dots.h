@@ -8,6 +8,7 @@
 INLINE void FN(dot_block)(const REAL *w, size_t w_pitch, const REAL *x, size_t x_pitch, size_t n, REAL *out,
                           const int rows, const int columns)
 {
+    _Static_assert(ROW_BLOCK == 4 && COLUMN_BLOCK == 4, "SUMS adds up four rows by four columns");
     VEC acc[ROW_BLOCK][COLUMN_BLOCK];
 #pragma GCC unroll 4
     for (int i = 0; i < rows; i++)

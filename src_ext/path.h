@@ -12,7 +12,7 @@
 #define CACHE_LINE (64 / sizeof(REAL))
 
 #define ROW_BLOCK 4    /* rows of W multiplied together in W x ... */
-#define COLUMN_BLOCK 4 /* ... with as many columns */
+#define COLUMN_BLOCK 4 /* ... with as many columns: simd.h sums four by four */
 #define CHUNK_TILES 16 /* tiles of those rows generated at a time: a 16 kB buffer */
 #define PITCH (CHUNK_TILES * TILE + CACHE_LINE) /* rows not a power of two apart, for the cache's sake */
 

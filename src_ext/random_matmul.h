@@ -35,9 +35,10 @@ static void FN(fold_tile)(const mcv_window *window, const REAL *tile, size_t col
         const int32_t *seen = window->seen + position * taps + first_tap;
         for (size_t done = 0, u = inside; done < width; seen++, u = 0) {
             const size_t run = MIN(units - u, width - done);
-            REAL *to = grid + (size_t)*seen * units + u;
-            if (*seen >= 0)
+            if (*seen >= 0) {
+                REAL *to = grid + (size_t)*seen * units + u;
                 for (size_t i = 0; i < run; i++) to[i] += from[done + i];
+            }
             done += run;
         }
     }

@@ -21,7 +21,7 @@ from mcverify.departure import departure
 from mcverify.errors import InputError
 from mcverify.inputs import with_gram
 from mcverify.network_file import parse
-from mcverify.self_test import self_test
+from mcverify.self_test import neighbours, self_test, too_dear
 from mcverify.simulation.moments import Moments
 from mcverify.statistics import evidence
 from mcverify.theory.propagation import propagate
@@ -388,6 +388,31 @@ def test_the_gain_in_all_is_decided_where_no_single_layer_shows_it():
     assert [r.verdict for r in wrong.results] == ["confirmed"] * 2 + ["refuted"] * 2
     told = departure(wrong, 0.2)
     assert told.startswith("No single layer departs by more than 20.00%, but all of them together: lengths by a factor")
+
+
+@pytest.mark.parametrize(
+    "net",
+    [mv.mlp(32, [32] * 3, "relu", 2.0), mv.mlp(64, [64] * 12, "tanh", 4.0, 0.1), mv.resnet(32, 32, 4, "relu", 1.0)],
+    ids=["relu", "chaotic tanh", "blocks"],
+)
+def test_the_planted_error_in_all_is_seen(net):
+    """Whatever the margin of single layers is. A gain that all maps of a plain network have is none from first to
+    last."""
+    claims = generic_claims(net, with_gram([[1.0]], net.input_dim), 0.005, 0, margin_in_all=0.5)
+    claims = [c for c in claims if c.name.endswith("_in_all")]
+    assert len(claims) == 2
+    for claim in claims:
+        (mutant,) = claim.mutants
+        (wrong,) = verification.run_claims([claim], mutant=mutant, budget=Budget(work=1e9)).results
+        assert wrong.verdict == "refuted", claim.name
+
+
+def test_a_self_test_leaves_out_an_engine_that_is_too_dear():
+    wide = small(engine="auto", networks=lambda width: mv.mlp(width, [2048] * 4, "tanh"))
+    assert too_dear(wide)
+    assert [m.engine for m in neighbours(wide)] == []
+    narrow = small(engine="auto")
+    assert [m.engine for m in neighbours(narrow)] == ["explicit"]
 
 
 def test_a_margin_in_all_must_be_positive():

@@ -64,9 +64,9 @@ class Claim:
     "ladder" (intercept at 1/width → 0). one_sided: the prediction is an upper bound, confirmed where the data
     exclude every excess; the margin is how far inside it the truth is expected.
     sample: claims of one sample name are measured on the same networks; they agree in networks, widths, inputs,
-    engine, and in the cotangent where they have one. engine: "explicit", or "auto" where the one-step law is not what
-    is claimed. survivors: networks with a dead layer are left out, counted and told; other non-finite measurements
-    leave any claim undecided.
+    engine, stretches, and in the cotangent where they have one. engine: "explicit", or "auto" where the one-step law is
+    not what is claimed. survivors: networks with a dead layer are left out, counted and told; other non-finite
+    measurements leave any claim undecided.
     margin: relative to the prediction where `relative`, else in the component's own unit.
     remainder(net, x) -> (component,): how far the truth may be from the prediction by the claim's account.
     growth: of a ladder's coefficients, from one power of 1/width to the next, in units of depth/width; it bounds the

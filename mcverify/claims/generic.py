@@ -7,6 +7,7 @@ limit within the margin, layer by layer? And does the limit hold as all widths g
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -19,6 +20,7 @@ from mcverify.claims.claim import Claim, FloatArray, Labels, Measure, Mutant, Pr
 from mcverify.claims.experiment import cost
 from mcverify.claims.plan import LEAST
 from mcverify.layers.activation import Activation
+from mcverify.layers.residual import Residual
 from mcverify.network import Network
 from mcverify.simulation.trace import Trace
 from mcverify.theory.propagation import Prediction, propagate
@@ -212,11 +214,24 @@ def _in_all(claim: Claim, margin: float) -> Claim:
         return claim.measure(trace).sum(axis=1, keepdims=True)
 
     return replace(
-        claim, name=f"{claim.name}_in_all", predict=predict, measure=measure,
+        claim, name=f"{claim.name}_in_all", predict=predict, measure=measure, mutants=(_mutant_in_all(claim, margin),),
         statement=f"In a typical network of these widths the logarithm of {what} is within the margin of the limit's.",
         margin=margin, margin_reason="in the logarithm of the gain in all, as asked for",
         labels=lambda net: [f"layers 1 to {len(net.maps)}"],
     )  # fmt: skip
+
+
+def _mutant_in_all(claim: Claim, margin: float) -> Mutant:
+    """What moves the gain in all by some six margins: blocks that add too much, or one map that is too small, as a
+    gain that all maps have may be none from the first to the last. The last one has no share in lengths, which are read
+    by the claim's own variances from what is below it."""
+    net = claim.networks(max(claim.widths))
+    if any(isinstance(v, Residual) for v in net.layers):
+        return Mutant("what blocks add off by twelve margins", mutations.branch_gain(1 + 12 * margin))
+    if wrong_norms.are_in(net):
+        return claim.mutants[0]
+    at = -2 if claim.name == "network.length" else -1
+    return Mutant("σ_w² of one map short by six margins", mutations.one_gain(at, math.exp(-6 * margin)))
 
 
 def ladder_factors(net: Network, inputs: int, budget: float) -> tuple[int, ...]:

@@ -27,6 +27,17 @@ def weight_gain(factor: float) -> Change:
     return _maps(lambda v: replace(v, sigma_w2=v.sigma_w2 * factor))
 
 
+def one_gain(at: int, factor: float) -> Change:
+    """σ_w² of one map of a chain multiplied, at = −1 the last: unlike all, it moves the gain over all layers."""
+
+    def change(net: Network) -> Network:
+        first = [i for i, v in enumerate(net.layers) if isinstance(v, Dense | Convolution)][at]
+        wrong = weight_gain(factor)(Network(net.layers[first : first + 1])).layers
+        return Network([*net.layers[:first], *wrong, *net.layers[first + 1 :]], net.name)
+
+    return change
+
+
 def branch_gain(factor: float) -> Change:
     """The variance of what residual blocks add multiplied."""
     root = math.sqrt(factor)

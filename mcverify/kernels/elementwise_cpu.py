@@ -241,7 +241,8 @@ def _affine(y: Array, gain: Any, b: Array, scale: Any) -> None:
 
 def affine(y: Array, gain: float, b: Array | None = None, scale: float = 0.0) -> Array:
     """y ← gain · y + scale · b, in place and in one pass; y (replicate, columns, units), b (replicate, 1, units)."""
-    if b is None or y.ndim != 3 or not y.flags.carray or b.dtype != y.dtype:
+    packs = b is not None and y.ndim == 3 and y.flags.carray and b.dtype == y.dtype
+    if b is None or not packs or b.shape != (len(y), 1, y.shape[2]):  # NumPy broadcasts what else there is, or refuses
         return arrays.affine(y, gain, b, scale)
     _affine(y, y.dtype.type(gain), packed(b), y.dtype.type(scale))
     return y

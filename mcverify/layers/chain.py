@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from mcverify.errors import Unpredictable
 from mcverify.layers.layer import Grad, Layer, Signal, State
 from mcverify.random_map.engine import Engine
@@ -72,6 +74,8 @@ def _up(layer: Layer, state: State, i: int) -> State:
     """The state above layer i. Raises Unpredictable where its lengths, or their squares, leave the floats' range."""
     above = layer.propagate(state)
     if not above.q.max() <= _LARGEST:
+        if np.isnan(above.q).any():
+            raise Unpredictable(f"E h² is not a number in layer {i}")
         raise Unpredictable(f"E h² exceeds {_LARGEST:g} in layer {i}, where its square leaves the range of floats")
     return above
 

@@ -127,11 +127,13 @@ def counting(console: Console, what: str) -> Iterator[Callable[[int, int], None]
 
 
 def show_self_test(
-    trials: Sequence[Trial], found: Sequence[Sensitivity], console: Console, *, planned: int | None = None
-) -> None:
+    trials: Sequence[Trial], found: Sequence[Sensitivity], console: Console, *, planned: int | None = None,
+    left_out: int = 0,
+) -> None:  # fmt: skip
     """Each planted error and equivalent simulation with its verdict, and the smallest error that each claim catches.
 
-    planned: how many trials there would have been, had the run not been interrupted."""
+    planned: how many trials there would have been, had the run not been interrupted. left_out: of how many claims the
+    other engine was not tried."""
     out = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("claim", "simulated instead", "verdict", "measured", "claimed"):
         out.add_column(name)
@@ -160,6 +162,9 @@ def show_self_test(
         kind = [t for t in trials if t.planted == planted]
         if kind:
             console.print(f"{sum(t.passed for t in kind)} of {len(kind)} {what}.", highlight=False)
+    if left_out:
+        told = f"The other engine was not tried for {left_out} claims, where it works more than eight times as much."
+        console.print(told, highlight=False)
     if planned is not None and len(trials) < planned:
         console.print(f"Interrupted: {len(trials)} of {planned} trials were judged, these.", highlight=False)
 
