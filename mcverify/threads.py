@@ -1,10 +1,11 @@
-"""Work spread over threads, for compiled functions that hold no interpreter lock."""
+"""Work spread over threads, for compiled functions and NumPy's on large arrays, which hold no interpreter lock."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -22,6 +23,7 @@ def each(work: Callable[[Item], object], items: Iterable[Item]) -> None:
         for item in todo:
             work(item)
         return
+    given = copy_context()  # NumPy's errstate is the caller's
     with ThreadPoolExecutor(min(workers, len(todo))) as pool:
-        for _ in pool.map(work, todo):
+        for _ in pool.map(lambda item: given.copy().run(work, item), todo):
             pass

@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from mcverify import threads
 from mcverify.expectations.integrand import EPS, Integrand
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -142,18 +143,21 @@ def _attempt(
     reach = min(rules.reach * 2.0**attempt, 36.0)
     sd = np.sqrt(q)
     levels = doublings(sd, f.scale) + 2 * attempt
-    for level in np.unique(levels) if q.size > 1 else levels:
+    blocks: list[tuple[int, NDArray[np.intp]]] = []
+    for level in map(int, np.unique(levels) if q.size > 1 else levels):
         group = np.flatnonzero(levels == level)
-        panels = (int(reach) + int(level) + 1) * 2**attempt * (1 + 3 * (not f.breaks_only_at_zero))
+        panels = (int(reach) + level + 1) * 2**attempt * (1 + 3 * (not f.breaks_only_at_zero))
         step = max(1, _BLOCK // (2 * panels * rules.fine))
-        for start in range(0, group.size, step):
-            rows = group[start : start + step]
-            block = [
-                _apply(f, sd[rows], int(level), order, attempt, reach, weight) for order in (rules.fine, rules.coarse)
-            ]
-            (fine, size), (coarse, _) = block
-            tail = _beyond(f, sd[rows], reach, weight)
-            out[:, rows] = fine, DISTRUST * np.abs(fine - coarse) + 4 * EPS * size + tail, size
+        blocks += [(level, group[start : start + step]) for start in range(0, group.size, step)]
+
+    def block(which: tuple[int, NDArray[np.intp]]) -> None:
+        level, rows = which
+        fine, size = _apply(f, sd[rows], level, rules.fine, attempt, reach, weight)
+        coarse, _ = _apply(f, sd[rows], level, rules.coarse, attempt, reach, weight)
+        tail = _beyond(f, sd[rows], reach, weight)
+        out[:, rows] = fine, DISTRUST * np.abs(fine - coarse) + 4 * EPS * size + tail, size
+
+    threads.each(block, blocks)
     return out[0], out[1], out[2]
 
 
