@@ -194,7 +194,10 @@ def test_bad_input_is_one_line_and_exit_code_2(args, field, words, tmp_path):
 def test_an_interrupt_keeps_what_it_has(tmp_path):
     """Ctrl-C in a long run: the claims measured so far are reported, and the exit code says undecided."""
     command = [sys.executable, "-m", "mcverify", "verify", "--budget", "40e9w", "--report", str(tmp_path)]
-    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    run = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a job in a background ignores it
+    )  # fmt: skip
     first = run.stderr.readline()  # a line a claim, where the output is no terminal
     run.send_signal(signal.SIGINT)
     try:
